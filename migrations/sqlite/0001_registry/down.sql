@@ -1,0 +1,13 @@
+DROP TABLE users;
+DROP TABLE tags;
+DROP TABLE manifest_manifest_refs;
+DROP TABLE manifest_blob_refs;
+DROP TABLE manifests;
+DROP TABLE loose_objects;
+DROP TABLE upload_chunks;
+DROP TABLE uploads;
+DROP TABLE blob_mounts;
+DROP TABLE blob_chunks;
+DROP TABLE blobs;
+DROP TABLE repos;
+DROP TABLE accounts;

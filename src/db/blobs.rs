@@ -1,0 +1,314 @@
+//! Blobs, their chunks, and the repositories through which they can be reached.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use storage_drivers::ObjectKey;
+use uuid::Uuid;
+
+use super::{
+    Conn, as_i64, as_u64,
+    accounts::AccountRow,
+    dialect::on_backend,
+    loose_objects::{LooseObject, loose_object_note},
+    repos::Repo,
+    schema::{accounts, blob_chunks, blob_mounts, blobs, manifest_blob_refs, repos},
+    stored,
+};
+use crate::{
+    error::{Error, Result},
+    model::account::Account,
+    oci::{AccountName, Digest, FullRepoName},
+};
+
+/// A part of a blob: one immutable object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The object's random name.
+    pub object_id: Uuid,
+    /// The backend that it lies on.
+    pub storage: String,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+pub(super) type ChunkRow = (String, String, i64);
+
+impl Chunk {
+    pub(super) fn from_row((object_id, storage, size): ChunkRow) -> Result<Self> {
+        Ok(Self { object_id: stored(&object_id)?, storage, size_bytes: as_u64(size) })
+    }
+}
+
+/// A blob with what is needed to read it.
+#[derive(Debug)]
+pub struct Blob {
+    /// The row's number.
+    pub id: i64,
+    /// The account that it lies in.
+    pub account: Account,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its content, in order; empty for the empty blob.
+    pub chunks: Vec<Chunk>,
+}
+
+/// The blob, if it can be reached through that repository.
+pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Result<Option<Blob>> {
+    let rows: Vec<(i64, i64, AccountRow, Option<ChunkRow>)> = blob_mounts::table
+        .inner_join(repos::table.inner_join(accounts::table))
+        .inner_join(blobs::table.left_join(blob_chunks::table))
+        .filter(repos::account_name.eq(name.account().as_str()))
+        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(accounts::is_deleting.eq(false))
+        .filter(blobs::account_name.eq(name.account().as_str()))
+        .filter(blobs::digest.eq(digest.as_str()))
+        .order(blob_chunks::number)
+        .select((
+            blobs::id,
+            blobs::size_bytes,
+            AccountRow::as_select(),
+            (blob_chunks::object_id, blob_chunks::storage, blob_chunks::size_bytes).nullable(),
+        ))
+        .load(conn)?;
+    let mut found: Option<Blob> = None;
+    for (id, size, account, chunk) in rows {
+        let blob = match &mut found {
+            Some(blob) => blob,
+            None => found.insert(Blob {
+                id,
+                account: account.into_account()?,
+                size_bytes: as_u64(size),
+                chunks: Vec::new(),
+            }),
+        };
+        blob.chunks.extend(chunk.map(Chunk::from_row).transpose()?);
+    }
+    Ok(found)
+}
+
+/// What became of the chunks that were offered to [`blob_put`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum BlobPut {
+    /// They are the blob's content now.
+    Stored,
+    /// The account had the blob already; the chunks are not needed.
+    Known,
+}
+
+/// Makes the blob exist in the repository's account and reachable through the repository.
+pub fn blob_put(
+    conn: &mut Conn,
+    repo: &Repo,
+    digest: &Digest,
+    chunks: &[Chunk],
+    now: DateTime<Utc>,
+) -> Result<BlobPut> {
+    // A blob can be deleted between the insert that found it and the lock: then it is inserted again.
+    for _ in 0..3 {
+        let inserted = blob_insert(conn, &repo.account.name, digest, chunks, now)?;
+        if let Some(id) = blob_lock(conn, &repo.account.name, digest)? {
+            if inserted {
+                chunks_insert(conn, id, chunks)?;
+            }
+            blob_mount(conn, repo.id, id)?;
+            return Ok(if inserted { BlobPut::Stored } else { BlobPut::Known });
+        }
+    }
+    Err(Error::unavailable("a blob was deleted as often as it was stored"))
+}
+
+fn blob_insert(
+    conn: &mut Conn,
+    account: &AccountName,
+    digest: &Digest,
+    chunks: &[Chunk],
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    let count = on_backend!(conn, |c| diesel::insert_into(blobs::table)
+        .values((
+            blobs::account_name.eq(account.as_str()),
+            blobs::digest.eq(digest.as_str()),
+            blobs::size_bytes.eq(as_i64(size_bytes)),
+            blobs::pushed_at.eq(now.naive_utc()),
+        ))
+        .on_conflict((blobs::account_name, blobs::digest))
+        .do_nothing()
+        .execute(c))?;
+    Ok(count == 1)
+}
+
+fn chunks_insert(conn: &mut Conn, blob_id: i64, chunks: &[Chunk]) -> Result<()> {
+    for (number, chunk) in (0_i32..).zip(chunks) {
+        diesel::insert_into(blob_chunks::table)
+            .values((
+                blob_chunks::blob_id.eq(blob_id),
+                blob_chunks::number.eq(number),
+                blob_chunks::object_id.eq(chunk.object_id.to_string()),
+                blob_chunks::storage.eq(&chunk.storage),
+                blob_chunks::size_bytes.eq(as_i64(chunk.size_bytes)),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The blob's number, with its row held until the transaction ends: mounting, referring and deleting
+/// must not pass one another. SQLite has one writer anyway.
+fn blob_lock(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Result<Option<i64>> {
+    let query = blobs::table
+        .filter(blobs::account_name.eq(account.as_str()))
+        .filter(blobs::digest.eq(digest.as_str()))
+        .select(blobs::id);
+    Ok(match conn {
+        Conn::Postgres(c) => query.for_update().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    })
+}
+
+fn blob_mount(conn: &mut Conn, repo_id: i64, blob_id: i64) -> Result<()> {
+    on_backend!(conn, |c| diesel::insert_into(blob_mounts::table)
+        .values((blob_mounts::repo_id.eq(repo_id), blob_mounts::blob_id.eq(blob_id)))
+        .on_conflict((blob_mounts::repo_id, blob_mounts::blob_id))
+        .do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// Makes a blob of `from` reachable through `target` as well; `false` if it cannot be reached there.
+/// Both must lie in one account: content never crosses from one tenant's storage to another's.
+pub fn blob_mount_from(
+    conn: &mut Conn,
+    from: &FullRepoName,
+    target: &Repo,
+    digest: &Digest,
+) -> Result<bool> {
+    if *from.account() != target.account.name {
+        return Ok(false);
+    }
+    let Some(blob_id) = blob_lock(conn, &target.account.name, digest)? else { return Ok(false) };
+    let is_there = diesel::select(diesel::dsl::exists(
+        blob_mounts::table
+            .inner_join(repos::table)
+            .filter(blob_mounts::blob_id.eq(blob_id))
+            .filter(repos::account_name.eq(from.account().as_str()))
+            .filter(repos::name.eq(from.repo().as_str())),
+    ))
+    .get_result(conn)?;
+    if is_there {
+        blob_mount(conn, target.id, blob_id)?;
+    }
+    Ok(is_there)
+}
+
+/// The repositories of an account through which a blob can be reached.
+pub fn blob_repos(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Result<Vec<String>> {
+    Ok(blob_mounts::table
+        .inner_join(repos::table)
+        .inner_join(blobs::table)
+        .filter(blobs::account_name.eq(account.as_str()))
+        .filter(blobs::digest.eq(digest.as_str()))
+        .order(repos::name)
+        .select(repos::name)
+        .load(conn)?)
+}
+
+/// What became of a blob that was to be deleted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BlobDelete {
+    /// It could not be reached through the repository.
+    Missing,
+    /// A manifest of the repository needs it.
+    InUse {
+        /// One such manifest.
+        by: String,
+    },
+    /// It is gone from the repository. If that was the last one, its objects are loose now.
+    Gone(Vec<LooseObject>),
+}
+
+/// Takes a blob out of a repository, and out of the account if no other repository has it.
+pub fn blob_delete(
+    conn: &mut Conn,
+    repo: &Repo,
+    digest: &Digest,
+    now: DateTime<Utc>,
+) -> Result<BlobDelete> {
+    let Some(blob_id) = blob_lock(conn, &repo.account.name, digest)? else {
+        return Ok(BlobDelete::Missing);
+    };
+    let user: Option<String> = manifest_blob_refs::table
+        .filter(manifest_blob_refs::repo_id.eq(repo.id))
+        .filter(manifest_blob_refs::blob_id.eq(blob_id))
+        .select(manifest_blob_refs::digest)
+        .first(conn)
+        .optional()?;
+    if let Some(by) = user {
+        return Ok(BlobDelete::InUse { by });
+    }
+    let mount = blob_mounts::table.find((repo.id, blob_id));
+    if diesel::delete(mount).execute(conn)? == 0 {
+        return Ok(BlobDelete::Missing);
+    }
+    let mounts: i64 = blob_mounts::table
+        .filter(blob_mounts::blob_id.eq(blob_id))
+        .count()
+        .get_result(conn)?;
+    if mounts > 0 {
+        return Ok(BlobDelete::Gone(Vec::new()));
+    }
+    blob_remove(conn, &repo.account.name, blob_id, now).map(BlobDelete::Gone)
+}
+
+/// Removes a blob that no repository has any more, and notes its objects as loose.
+pub fn blob_remove(
+    conn: &mut Conn,
+    account: &AccountName,
+    blob_id: i64,
+    now: DateTime<Utc>,
+) -> Result<Vec<LooseObject>> {
+    let rows: Vec<ChunkRow> = blob_chunks::table
+        .filter(blob_chunks::blob_id.eq(blob_id))
+        .select((blob_chunks::object_id, blob_chunks::storage, blob_chunks::size_bytes))
+        .load(conn)?;
+    diesel::delete(blobs::table.find(blob_id)).execute(conn)?;
+    let mut objects = Vec::with_capacity(rows.len());
+    for row in rows {
+        let chunk = Chunk::from_row(row)?;
+        let object =
+            LooseObject { key: ObjectKey::Chunk(chunk.object_id), storage: chunk.storage };
+        loose_object_note(conn, account, &object, now)?;
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// The numbers of an account's blobs, for its deletion.
+pub fn blob_ids(conn: &mut Conn, account: &AccountName, limit: i64) -> Result<Vec<i64>> {
+    Ok(blobs::table
+        .filter(blobs::account_name.eq(account.as_str()))
+        .select(blobs::id)
+        .limit(limit)
+        .load(conn)?)
+}
+
+/// Those of `digests` that can be reached through the repository, with number and size, held until the
+/// transaction ends so that none is deleted while a manifest that needs it is stored.
+pub fn blobs_in_repo(
+    conn: &mut Conn,
+    repo: &Repo,
+    digests: &[Digest],
+) -> Result<Vec<(String, i64, u64)>> {
+    let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
+    let query = blobs::table
+        .inner_join(blob_mounts::table)
+        .filter(blob_mounts::repo_id.eq(repo.id))
+        .filter(blobs::digest.eq_any(digests))
+        .order(blobs::id)
+        .select((blobs::digest, blobs::id, blobs::size_bytes));
+    let rows: Vec<(String, i64, i64)> = match conn {
+        Conn::Postgres(c) => query.for_share().load(c)?,
+        Conn::Sqlite(c) => query.load(c)?,
+    };
+    Ok(rows.into_iter().map(|(digest, id, size)| (digest, id, as_u64(size))).collect())
+}

@@ -1,0 +1,107 @@
+//! Repositories.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+
+use super::{
+    Conn,
+    accounts::{AccountRow, account_find},
+    dialect::on_backend,
+    schema::{accounts, manifests, repos},
+    stored,
+};
+use crate::{
+    error::{Code, Error, Result},
+    model::account::Account,
+    oci::{AccountName, FullRepoName, RepoName},
+};
+
+/// A repository and the account that it lies in.
+#[derive(Debug, Clone)]
+pub struct Repo {
+    /// The row's number.
+    pub id: i64,
+    /// The account.
+    pub account: Account,
+}
+
+/// The repository of that name, unless its account is being deleted.
+pub fn repo_find(conn: &mut Conn, name: &FullRepoName) -> Result<Option<Repo>> {
+    let row: Option<(i64, AccountRow)> = repos::table
+        .inner_join(accounts::table)
+        .filter(repos::account_name.eq(name.account().as_str()))
+        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(accounts::is_deleting.eq(false))
+        .select((repos::id, AccountRow::as_select()))
+        .first(conn)
+        .optional()?;
+    row.map(|(id, account)| Ok(Repo { id, account: account.into_account()? })).transpose()
+}
+
+/// The repository of that name; `NAME_UNKNOWN` if there is none.
+pub fn repo_get(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
+    repo_find(conn, name)?.ok_or_else(|| Error::new(Code::NameUnknown))
+}
+
+/// The repository of that name, made if it is missing; `NAME_UNKNOWN` if its account is missing.
+pub fn repo_ensure(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
+    if let Some(repo) = repo_find(conn, name)? {
+        return Ok(repo);
+    }
+    let account = account_find(conn, name.account())?;
+    if account.is_none_or(|account| account.is_deleting) {
+        let message = format!("there is no account {}; create it first", name.account());
+        return Err(Error::with_message(Code::NameUnknown, message));
+    }
+    on_backend!(conn, |c| diesel::insert_into(repos::table)
+        .values((
+            repos::account_name.eq(name.account().as_str()),
+            repos::name.eq(name.repo().as_str()),
+        ))
+        .on_conflict((repos::account_name, repos::name))
+        .do_nothing()
+        .execute(c))?;
+    repo_get(conn, name)
+}
+
+/// Up to `limit` repositories that hold manifests, of `accounts` and after `after`, in the order of
+/// account and name.
+pub fn repo_page(
+    conn: &mut Conn,
+    accounts: &BTreeSet<AccountName>,
+    after: Option<&FullRepoName>,
+    limit: i64,
+) -> Result<Vec<FullRepoName>> {
+    let names = accounts.iter().map(AccountName::as_str).collect::<Vec<_>>();
+    let (account, repo) =
+        after.map_or(("", ""), |name| (name.account().as_str(), name.repo().as_str()));
+    let rows: Vec<(String, String)> = repos::table
+        .filter(repos::account_name.eq_any(names))
+        .filter(diesel::dsl::exists(manifests::table.filter(manifests::repo_id.eq(repos::id))))
+        .filter(
+            repos::account_name
+                .gt(account)
+                .or(repos::account_name.eq(account).and(repos::name.gt(repo))),
+        )
+        .order((repos::account_name, repos::name))
+        .select((repos::account_name, repos::name))
+        .limit(limit)
+        .load(conn)?;
+    rows.iter().map(|(account, repo)| full_name(account, repo)).collect()
+}
+
+/// How many repositories of an account hold manifests.
+pub fn repo_count_with_manifests(conn: &mut Conn, account: &AccountName) -> Result<i64> {
+    let count = repos::table
+        .filter(repos::account_name.eq(account.as_str()))
+        .filter(diesel::dsl::exists(manifests::table.filter(manifests::repo_id.eq(repos::id))))
+        .count()
+        .get_result(conn)?;
+    Ok(count)
+}
+
+pub(super) fn full_name(account: &str, repo: &str) -> Result<FullRepoName> {
+    let (account, repo): (AccountName, RepoName) = (stored(account)?, stored(repo)?);
+    FullRepoName::new(account, repo).map_err(Error::internal)
+}

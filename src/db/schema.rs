@@ -1,0 +1,156 @@
+//! The tables as diesel sees them; the truth is in `migrations/`.
+
+#![expect(missing_docs, reason = "the migrations say what each column means")]
+
+diesel::table! {
+    accounts (name) {
+        name -> Text,
+        auth_tenant_id -> Text,
+        storage -> Text,
+        settings -> Text,
+        serves_namespace -> Nullable<Text>,
+        is_deleting -> Bool,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    repos (id) {
+        id -> BigInt,
+        account_name -> Text,
+        name -> Text,
+    }
+}
+
+diesel::table! {
+    blobs (id) {
+        id -> BigInt,
+        account_name -> Text,
+        digest -> Text,
+        size_bytes -> BigInt,
+        pushed_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    blob_chunks (blob_id, number) {
+        blob_id -> BigInt,
+        number -> Integer,
+        object_id -> Text,
+        storage -> Text,
+        size_bytes -> BigInt,
+    }
+}
+
+diesel::table! {
+    blob_mounts (repo_id, blob_id) {
+        repo_id -> BigInt,
+        blob_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    uploads (id) {
+        id -> Text,
+        repo_id -> BigInt,
+        size_bytes -> BigInt,
+        chunk_count -> Integer,
+        hash_state -> Binary,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    upload_chunks (upload_id, number) {
+        upload_id -> Text,
+        number -> Integer,
+        object_id -> Text,
+        storage -> Text,
+        size_bytes -> BigInt,
+    }
+}
+
+diesel::table! {
+    loose_objects (object_id) {
+        object_id -> Text,
+        kind -> Text,
+        account_name -> Text,
+        storage -> Text,
+        noted_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    manifests (repo_id, digest) {
+        repo_id -> BigInt,
+        digest -> Text,
+        media_type -> Text,
+        content -> Binary,
+        object_id -> Text,
+        storage -> Text,
+        subject_digest -> Nullable<Text>,
+        pushed_at -> Timestamp,
+        last_pulled_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    manifest_blob_refs (repo_id, digest, blob_id) {
+        repo_id -> BigInt,
+        digest -> Text,
+        blob_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    manifest_manifest_refs (repo_id, parent_digest, child_digest) {
+        repo_id -> BigInt,
+        parent_digest -> Text,
+        child_digest -> Text,
+    }
+}
+
+diesel::table! {
+    tags (repo_id, name) {
+        repo_id -> BigInt,
+        name -> Text,
+        digest -> Text,
+        pushed_at -> Timestamp,
+        last_pulled_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    users (name) {
+        name -> Text,
+        password_hash -> Text,
+        grants -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::joinable!(repos -> accounts (account_name));
+diesel::joinable!(blobs -> accounts (account_name));
+diesel::joinable!(blob_chunks -> blobs (blob_id));
+diesel::joinable!(blob_mounts -> blobs (blob_id));
+diesel::joinable!(blob_mounts -> repos (repo_id));
+diesel::joinable!(uploads -> repos (repo_id));
+diesel::joinable!(manifests -> repos (repo_id));
+diesel::joinable!(tags -> repos (repo_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    accounts,
+    repos,
+    blobs,
+    blob_chunks,
+    blob_mounts,
+    uploads,
+    upload_chunks,
+    loose_objects,
+    manifests,
+    manifest_blob_refs,
+    manifest_manifest_refs,
+    tags,
+    users,
+);

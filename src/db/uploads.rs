@@ -1,0 +1,195 @@
+//! Blob uploads: their chunks so far and the state of their digest.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use storage_drivers::ObjectKey;
+
+use super::{
+    Conn, as_i64, as_u64,
+    accounts::AccountRow,
+    blobs::{Chunk, ChunkRow},
+    loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+    repos::Repo,
+    schema::{accounts, repos, upload_chunks, uploads},
+};
+use crate::{
+    error::{Error, Result},
+    ids::UploadId,
+    oci::{FullRepoName, Hasher},
+};
+
+/// An upload that goes on.
+#[derive(Debug)]
+pub struct Upload {
+    /// Its identifier.
+    pub id: UploadId,
+    /// Where the blob will be mounted.
+    pub repo: Repo,
+    /// Bytes so far.
+    pub size_bytes: u64,
+    /// Chunks so far; a change of this number is how a concurrent request is noticed.
+    pub chunk_count: i32,
+    /// The digest over the bytes so far; `None` if it was saved by another version of this program.
+    pub hasher: Option<Hasher>,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Begins an upload.
+pub fn upload_insert(
+    conn: &mut Conn,
+    id: UploadId,
+    repo: &Repo,
+    hasher: &Hasher,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    diesel::insert_into(uploads::table)
+        .values((
+            uploads::id.eq(id.to_string()),
+            uploads::repo_id.eq(repo.id),
+            uploads::size_bytes.eq(0_i64),
+            uploads::chunk_count.eq(0),
+            uploads::hash_state.eq(hasher.save()),
+            uploads::created_at.eq(now.naive_utc()),
+            uploads::updated_at.eq(now.naive_utc()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The upload, if it belongs to that repository.
+pub fn upload_find(
+    conn: &mut Conn,
+    name: &FullRepoName,
+    id: UploadId,
+) -> Result<Option<Upload>> {
+    type Row = (i64, i32, Vec<u8>, chrono::NaiveDateTime, i64, AccountRow);
+    let row: Option<Row> = uploads::table
+        .inner_join(repos::table.inner_join(accounts::table))
+        .filter(uploads::id.eq(id.to_string()))
+        .filter(repos::account_name.eq(name.account().as_str()))
+        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(accounts::is_deleting.eq(false))
+        .select((
+            uploads::size_bytes,
+            uploads::chunk_count,
+            uploads::hash_state,
+            uploads::created_at,
+            repos::id,
+            AccountRow::as_select(),
+        ))
+        .first(conn)
+        .optional()?;
+    let Some((size, chunk_count, state, created_at, repo_id, account)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Upload {
+        id,
+        repo: Repo { id: repo_id, account: account.into_account()? },
+        size_bytes: as_u64(size),
+        chunk_count,
+        hasher: Hasher::restore(&state),
+        created_at: created_at.and_utc(),
+    }))
+}
+
+/// Adds a chunk that lies in storage, if no other request has changed the upload since `upload` was read.
+pub fn upload_append(
+    conn: &mut Conn,
+    upload: &Upload,
+    chunk: &Chunk,
+    hasher: &Hasher,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let count = diesel::update(
+        uploads::table
+            .find(upload.id.to_string())
+            .filter(uploads::chunk_count.eq(upload.chunk_count)),
+    )
+    .set((
+        uploads::size_bytes.eq(as_i64(upload.size_bytes + chunk.size_bytes)),
+        uploads::chunk_count.eq(upload.chunk_count + 1),
+        uploads::hash_state.eq(hasher.save()),
+        uploads::updated_at.eq(now.naive_utc()),
+    ))
+    .execute(conn)?;
+    if count == 0 || !loose_object_forget(conn, chunk.object_id)? {
+        return Ok(false);
+    }
+    diesel::insert_into(upload_chunks::table)
+        .values((
+            upload_chunks::upload_id.eq(upload.id.to_string()),
+            upload_chunks::number.eq(upload.chunk_count),
+            upload_chunks::object_id.eq(chunk.object_id.to_string()),
+            upload_chunks::storage.eq(&chunk.storage),
+            upload_chunks::size_bytes.eq(as_i64(chunk.size_bytes)),
+        ))
+        .execute(conn)?;
+    Ok(true)
+}
+
+/// The chunks of an upload, in order.
+pub fn upload_chunks(conn: &mut Conn, id: UploadId) -> Result<Vec<Chunk>> {
+    let rows: Vec<ChunkRow> = upload_chunks::table
+        .filter(upload_chunks::upload_id.eq(id.to_string()))
+        .order(upload_chunks::number)
+        .select((upload_chunks::object_id, upload_chunks::storage, upload_chunks::size_bytes))
+        .load(conn)?;
+    rows.into_iter().map(Chunk::from_row).collect()
+}
+
+/// Ends an upload whose chunks went into a blob; `false` if another request changed or ended it.
+pub fn upload_finish(conn: &mut Conn, upload: &Upload) -> Result<bool> {
+    let count = diesel::delete(
+        uploads::table
+            .find(upload.id.to_string())
+            .filter(uploads::chunk_count.eq(upload.chunk_count)),
+    )
+    .execute(conn)?;
+    Ok(count == 1)
+}
+
+/// Ends an upload and gives the objects to delete, which are noted as loose; `None` if it is gone.
+pub fn upload_cancel(
+    conn: &mut Conn,
+    upload: &Upload,
+    now: DateTime<Utc>,
+) -> Result<Option<Vec<LooseObject>>> {
+    let chunks = upload_chunks(conn, upload.id)?;
+    if diesel::delete(uploads::table.find(upload.id.to_string())).execute(conn)? == 0 {
+        return Ok(None);
+    }
+    loosen(conn, upload, chunks, now).map(Some)
+}
+
+/// Notes the chunks as loose, to be deleted once the transaction is through.
+pub fn loosen(
+    conn: &mut Conn,
+    upload: &Upload,
+    chunks: Vec<Chunk>,
+    now: DateTime<Utc>,
+) -> Result<Vec<LooseObject>> {
+    let objects: Vec<LooseObject> = chunks
+        .into_iter()
+        .map(|chunk| LooseObject { key: ObjectKey::Chunk(chunk.object_id), storage: chunk.storage })
+        .collect();
+    for object in &objects {
+        loose_object_note(conn, &upload.repo.account.name, object, now)?;
+    }
+    Ok(objects)
+}
+
+/// The uploads of an account, for its deletion.
+pub fn upload_list(
+    conn: &mut Conn,
+    account: &crate::oci::AccountName,
+) -> Result<Vec<(UploadId, i64)>> {
+    let rows: Vec<(String, i64)> = uploads::table
+        .inner_join(repos::table)
+        .filter(repos::account_name.eq(account.as_str()))
+        .select((uploads::id, uploads::repo_id))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(id, repo)| Ok((id.parse().map_err(Error::internal)?, repo)))
+        .collect()
+}

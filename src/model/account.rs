@@ -1,0 +1,106 @@
+//! The account: a tenant's own part of the registry, with storage of its own.
+
+use serde::{Deserialize, Serialize};
+use storage_drivers::Tenant;
+
+use super::rbac_policy::RbacPolicy;
+use crate::oci::AccountName;
+
+/// How many rules one account may have.
+const MAX_RBAC_POLICIES: usize = 64;
+
+/// An account as it is stored.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The name; the first part of every repository's name.
+    pub name: AccountName,
+    /// Who owns it: a Keystone project, or a name that the operator chose.
+    pub auth_tenant_id: String,
+    /// The storage backend of new objects.
+    pub storage: String,
+    /// What can be changed.
+    pub settings: AccountSettings,
+    /// Its deletion has begun: nothing can be read or written any more.
+    pub is_deleting: bool,
+}
+
+/// The part of an account that its owner can change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountSettings {
+    /// Who may use which repositories beyond the grants of the auth tenant.
+    pub rbac_policies: Vec<RbacPolicy>,
+    /// Whether an index may name manifests that are not in the repository.
+    pub allow_sparse_indexes: bool,
+    /// Never redirect a blob download to the object store: clients of an isolated network cannot reach it.
+    pub proxy_downloads: bool,
+    /// The registry that this account stands for when a client asks with `?ns=`, such as `docker.io`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serves_namespace: Option<String>,
+}
+
+impl AccountSettings {
+    /// Says what is wrong with the settings, if anything is.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.rbac_policies.len() > MAX_RBAC_POLICIES {
+            return Err(format!("an account can have at most {MAX_RBAC_POLICIES} RBAC policies"));
+        }
+        for (number, policy) in self.rbac_policies.iter().enumerate() {
+            policy.validate().map_err(|reason| format!("rbac_policies[{number}]: {reason}"))?;
+        }
+        match &self.serves_namespace {
+            Some(namespace) if !is_host(namespace) => {
+                Err("serves_namespace must be a registry host such as docker.io".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Account {
+    /// The account as a storage driver sees it.
+    pub fn tenant(&self) -> Tenant {
+        Tenant {
+            account: self.name.as_str().to_owned(),
+            auth_tenant_id: self.auth_tenant_id.clone(),
+        }
+    }
+}
+
+/// The one name of a registry that goes by several: what containerd sends as `?ns=` for Docker Hub
+/// depends on its configuration.
+pub fn canonical_namespace(namespace: &str) -> String {
+    match namespace.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" | "registry.docker.io" => "docker.io".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_hub_has_one_name() {
+        assert_eq!(canonical_namespace("Index.Docker.io"), "docker.io");
+        assert_eq!(canonical_namespace("ghcr.io"), "ghcr.io");
+    }
+
+    #[test]
+    fn settings_name_the_bad_rule() {
+        let settings: AccountSettings = serde_json::from_str(
+            r#"{"rbac_policies":[{"match_repository":"(","permissions":["anonymous_pull"]}]}"#,
+        )
+        .unwrap();
+        assert!(settings.validate().unwrap_err().starts_with("rbac_policies[0]"));
+        let settings =
+            AccountSettings { serves_namespace: Some("not a host".into()), ..Default::default() };
+        assert!(settings.validate().is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! Pure rules over accounts, users and policies: no I/O, no async, nothing of HTTP or SQL.
+
+pub mod account;
+pub mod permission;
+pub mod rbac_policy;
+pub mod user;
