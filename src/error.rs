@@ -190,6 +190,9 @@ impl From<StorageError> for Error {
             StorageError::Body(cause) if cause.kind() == std::io::ErrorKind::TimedOut => {
                 Self::new(Code::RequestTimeout).caused_by(error)
             }
+            StorageError::Body(cause) if cause.kind() == std::io::ErrorKind::FileTooLarge => {
+                Self::new(Code::PayloadTooLarge)
+            }
             StorageError::Body(_) => {
                 Self::with_message(Code::SizeInvalid, "the request body broke off").caused_by(error)
             }

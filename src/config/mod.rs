@@ -252,7 +252,7 @@ impl Config {
         if !self.storage.is_empty() {
             return self.storage.clone();
         }
-        let folder = StorageConfig::filesystem(self.data_dir.join("storage"));
+        let folder = StorageConfig::Filesystem { path: self.data_dir.join("storage"), fsync: true };
         BTreeMap::from([(DEFAULT_STORAGE.to_owned(), folder)])
     }
 

@@ -57,10 +57,10 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
     let rows: Vec<(i64, i64, AccountRow, Option<ChunkRow>)> = blob_mounts::table
         .inner_join(repos::table.inner_join(accounts::table))
         .inner_join(blobs::table.left_join(blob_chunks::table))
-        .filter(repos::account_name.eq(name.account().as_str()))
-        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(repos::account_name.eq(name.account.as_str()))
+        .filter(repos::name.eq(name.repo.as_str()))
         .filter(accounts::is_deleting.eq(false))
-        .filter(blobs::account_name.eq(name.account().as_str()))
+        .filter(blobs::account_name.eq(name.account.as_str()))
         .filter(blobs::digest.eq(digest.as_str()))
         .order(blob_chunks::number)
         .select((
@@ -183,7 +183,7 @@ pub fn blob_mount_from(
     target: &Repo,
     digest: &Digest,
 ) -> Result<bool> {
-    if *from.account() != target.account.name {
+    if from.account != target.account.name {
         return Ok(false);
     }
     let Some(blob_id) = blob_lock(conn, &target.account.name, digest)? else { return Ok(false) };
@@ -191,8 +191,8 @@ pub fn blob_mount_from(
         blob_mounts::table
             .inner_join(repos::table)
             .filter(blob_mounts::blob_id.eq(blob_id))
-            .filter(repos::account_name.eq(from.account().as_str()))
-            .filter(repos::name.eq(from.repo().as_str())),
+            .filter(repos::account_name.eq(from.account.as_str()))
+            .filter(repos::name.eq(from.repo.as_str())),
     ))
     .get_result(conn)?;
     if is_there {

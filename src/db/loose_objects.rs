@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
-use super::{Conn, schema::loose_objects, stored};
+use super::{Conn, schema::loose_objects};
 use crate::{
     error::{Error, Result},
     oci::AccountName,
@@ -21,27 +21,6 @@ pub struct LooseObject {
     pub storage: String,
 }
 
-const CHUNK: &str = "chunk";
-const MANIFEST: &str = "manifest";
-const REPORT: &str = "report";
-
-fn split(key: ObjectKey) -> (&'static str, Uuid) {
-    match key {
-        ObjectKey::Chunk(id) => (CHUNK, id),
-        ObjectKey::Manifest(id) => (MANIFEST, id),
-        ObjectKey::Report(id) => (REPORT, id),
-    }
-}
-
-fn join(kind: &str, id: Uuid) -> Result<ObjectKey> {
-    match kind {
-        CHUNK => Ok(ObjectKey::Chunk(id)),
-        MANIFEST => Ok(ObjectKey::Manifest(id)),
-        REPORT => Ok(ObjectKey::Report(id)),
-        other => Err(Error::internal(format!("unknown kind of object {other:?}"))),
-    }
-}
-
 /// Notes an object that belongs to nothing.
 pub fn loose_object_note(
     conn: &mut Conn,
@@ -49,11 +28,10 @@ pub fn loose_object_note(
     object: &LooseObject,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let (kind, id) = split(object.key);
     diesel::insert_into(loose_objects::table)
         .values((
-            loose_objects::object_id.eq(id.to_string()),
-            loose_objects::kind.eq(kind),
+            loose_objects::object_id.eq(object.key.id().to_string()),
+            loose_objects::kind.eq(object.key.folder()),
             loose_objects::account_name.eq(account.as_str()),
             loose_objects::storage.eq(&object.storage),
             loose_objects::noted_at.eq(now.naive_utc()),
@@ -76,6 +54,11 @@ pub fn loose_object_list(conn: &mut Conn, account: &AccountName) -> Result<Vec<L
         .select((loose_objects::kind, loose_objects::object_id, loose_objects::storage))
         .load(conn)?;
     rows.into_iter()
-        .map(|(kind, id, storage)| Ok(LooseObject { key: join(&kind, stored(&id)?)?, storage }))
+        .map(|(kind, id, storage)| {
+            let key = ObjectKey::from_parts(&kind, &id).ok_or_else(|| {
+                Error::internal(format!("the database holds an unknown object {kind}/{id}"))
+            })?;
+            Ok(LooseObject { key, storage })
+        })
         .collect()
 }

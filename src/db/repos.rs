@@ -30,8 +30,8 @@ pub struct Repo {
 pub fn repo_find(conn: &mut Conn, name: &FullRepoName) -> Result<Option<Repo>> {
     let row: Option<(i64, AccountRow)> = repos::table
         .inner_join(accounts::table)
-        .filter(repos::account_name.eq(name.account().as_str()))
-        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(repos::account_name.eq(name.account.as_str()))
+        .filter(repos::name.eq(name.repo.as_str()))
         .filter(accounts::is_deleting.eq(false))
         .select((repos::id, AccountRow::as_select()))
         .first(conn)
@@ -49,15 +49,15 @@ pub fn repo_ensure(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
     if let Some(repo) = repo_find(conn, name)? {
         return Ok(repo);
     }
-    let account = account_find(conn, name.account())?;
+    let account = account_find(conn, &name.account)?;
     if account.is_none_or(|account| account.is_deleting) {
-        let message = format!("there is no account {}; create it first", name.account());
+        let message = format!("there is no account {}; create it first", name.account);
         return Err(Error::with_message(Code::NameUnknown, message));
     }
     on_backend!(conn, |c| diesel::insert_into(repos::table)
         .values((
-            repos::account_name.eq(name.account().as_str()),
-            repos::name.eq(name.repo().as_str()),
+            repos::account_name.eq(name.account.as_str()),
+            repos::name.eq(name.repo.as_str()),
         ))
         .on_conflict((repos::account_name, repos::name))
         .do_nothing()
@@ -75,7 +75,7 @@ pub fn repo_page(
 ) -> Result<Vec<FullRepoName>> {
     let names = accounts.iter().map(AccountName::as_str).collect::<Vec<_>>();
     let (account, repo) =
-        after.map_or(("", ""), |name| (name.account().as_str(), name.repo().as_str()));
+        after.map_or(("", ""), |name| (name.account.as_str(), name.repo.as_str()));
     let rows: Vec<(String, String)> = repos::table
         .filter(repos::account_name.eq_any(names))
         .filter(diesel::dsl::exists(manifests::table.filter(manifests::repo_id.eq(repos::id))))
@@ -104,4 +104,10 @@ pub fn repo_count_with_manifests(conn: &mut Conn, account: &AccountName) -> Resu
 pub(super) fn full_name(account: &str, repo: &str) -> Result<FullRepoName> {
     let (account, repo): (AccountName, RepoName) = (stored(account)?, stored(repo)?);
     FullRepoName::new(account, repo).map_err(Error::internal)
+}
+
+/// Removes an account's repositories, which hold no manifests and no uploads any more.
+pub fn repos_delete(conn: &mut Conn, account: &AccountName) -> Result<()> {
+    diesel::delete(repos::table.filter(repos::account_name.eq(account.as_str()))).execute(conn)?;
+    Ok(())
 }

@@ -136,6 +136,7 @@ diesel::joinable!(blob_chunks -> blobs (blob_id));
 diesel::joinable!(blob_mounts -> blobs (blob_id));
 diesel::joinable!(blob_mounts -> repos (repo_id));
 diesel::joinable!(uploads -> repos (repo_id));
+diesel::joinable!(upload_chunks -> uploads (upload_id));
 diesel::joinable!(manifests -> repos (repo_id));
 diesel::joinable!(tags -> repos (repo_id));
 

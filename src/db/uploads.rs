@@ -11,11 +11,12 @@ use super::{
     loose_objects::{LooseObject, loose_object_forget, loose_object_note},
     repos::Repo,
     schema::{accounts, repos, upload_chunks, uploads},
+    stored,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     ids::UploadId,
-    oci::{FullRepoName, Hasher},
+    oci::{AccountName, FullRepoName, Hasher},
 };
 
 /// An upload that goes on.
@@ -67,8 +68,8 @@ pub fn upload_find(
     let row: Option<Row> = uploads::table
         .inner_join(repos::table.inner_join(accounts::table))
         .filter(uploads::id.eq(id.to_string()))
-        .filter(repos::account_name.eq(name.account().as_str()))
-        .filter(repos::name.eq(name.repo().as_str()))
+        .filter(repos::account_name.eq(name.account.as_str()))
+        .filter(repos::name.eq(name.repo.as_str()))
         .filter(accounts::is_deleting.eq(false))
         .select((
             uploads::size_bytes,
@@ -179,17 +180,23 @@ pub fn loosen(
     Ok(objects)
 }
 
-/// The uploads of an account, for its deletion.
-pub fn upload_list(
+/// Ends all uploads of an account, which is being deleted, and notes their objects as loose.
+pub fn uploads_cancel_all(
     conn: &mut Conn,
-    account: &crate::oci::AccountName,
-) -> Result<Vec<(UploadId, i64)>> {
-    let rows: Vec<(String, i64)> = uploads::table
-        .inner_join(repos::table)
+    account: &AccountName,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let rows: Vec<(String, String)> = upload_chunks::table
+        .inner_join(uploads::table.inner_join(repos::table))
         .filter(repos::account_name.eq(account.as_str()))
-        .select((uploads::id, uploads::repo_id))
+        .select((upload_chunks::object_id, upload_chunks::storage))
         .load(conn)?;
-    rows.into_iter()
-        .map(|(id, repo)| Ok((id.parse().map_err(Error::internal)?, repo)))
-        .collect()
+    for (object_id, storage) in rows {
+        let object = LooseObject { key: ObjectKey::Chunk(stored(&object_id)?), storage };
+        loose_object_note(conn, account, &object, now)?;
+    }
+    let of_account =
+        repos::table.filter(repos::account_name.eq(account.as_str())).select(repos::id);
+    diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account))).execute(conn)?;
+    Ok(())
 }

@@ -30,8 +30,8 @@ pub struct Account {
 pub struct AccountSettings {
     /// Who may use which repositories beyond the grants of the auth tenant.
     pub rbac_policies: Vec<RbacPolicy>,
-    /// Whether an index may name manifests that are not in the repository.
-    pub allow_sparse_indexes: bool,
+    /// Whether a manifest may name layers or manifests that are not in the repository.
+    pub allow_sparse_manifests: bool,
     /// Never redirect a blob download to the object store: clients of an isolated network cannot reach it.
     pub proxy_downloads: bool,
     /// The registry that this account stands for when a client asks with `?ns=`, such as `docker.io`.

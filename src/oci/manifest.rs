@@ -223,10 +223,6 @@ fn supported(media_type: &str) -> Result<(&'static str, ManifestKind), ManifestE
 }
 
 /// Messages of serde repeat the value that they complain of, whatever its length.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "this is the signature that map_err wants"
-)]
 fn malformed(error: serde_json::Error) -> ManifestError {
     ManifestError::Malformed(excerpt(&error.to_string()))
 }

@@ -99,6 +99,11 @@ impl ObjectKey {
         Self::FOLDERS[self.parts().0]
     }
 
+    /// The random part of the name.
+    pub fn id(self) -> Uuid {
+        self.parts().1
+    }
+
     /// The inverse of [`ObjectKey::folder`]: the key called `name` in `folder`. `None` if a driver would never
     /// choose that name, so that foreign files are not taken for objects.
     pub fn from_parts(folder: &str, name: &str) -> Option<Self> {

@@ -154,7 +154,7 @@ async fn a_file_that_lost_its_tail_is_an_error() -> Verdict {
 }
 
 #[tokio::test]
-async fn pieces_and_batches_are_bounded() -> Verdict {
+async fn pieces_of_a_read_are_bounded() -> Verdict {
     let (_folder, driver) = prepared().await?;
     driver.write(&tenant(), &KEY, None, body(3_000_000)).await?;
     let pieces: Vec<Bytes> = driver

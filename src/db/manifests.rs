@@ -1,0 +1,308 @@
+//! Manifests and what they refer to.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use storage_drivers::ObjectKey;
+use uuid::Uuid;
+
+use super::{
+    Conn,
+    dialect::on_backend,
+    loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+    repos::Repo,
+    schema::{
+        accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags,
+    },
+    stored,
+};
+use crate::{
+    error::Result,
+    oci::{Digest, FullRepoName, Reference},
+};
+
+/// A manifest as it is served: exactly the bytes that were pushed.
+#[derive(Debug)]
+pub struct StoredManifest {
+    /// The repository's number.
+    pub repo_id: i64,
+    /// The digest of the content.
+    pub digest: Digest,
+    /// The media type that it was pushed with.
+    pub media_type: String,
+    /// The bytes.
+    pub content: Vec<u8>,
+}
+
+/// The manifest that a tag or digest leads to.
+pub fn manifest_find(
+    conn: &mut Conn,
+    name: &FullRepoName,
+    reference: &Reference,
+) -> Result<Option<StoredManifest>> {
+    type Row = (i64, String, String, Vec<u8>);
+    let in_repo = manifests::table
+        .inner_join(repos::table.inner_join(accounts::table))
+        .filter(repos::account_name.eq(name.account.as_str()))
+        .filter(repos::name.eq(name.repo.as_str()))
+        .filter(accounts::is_deleting.eq(false))
+        .select((manifests::repo_id, manifests::digest, manifests::media_type, manifests::content));
+    let row: Option<Row> = match reference {
+        Reference::Digest(digest) => {
+            in_repo.filter(manifests::digest.eq(digest.as_str())).first(conn).optional()?
+        }
+        Reference::Tag(tag) => in_repo
+            .inner_join(
+                tags::table.on(tags::repo_id
+                    .eq(manifests::repo_id)
+                    .and(tags::digest.eq(manifests::digest))),
+            )
+            .filter(tags::name.eq(tag.as_str()))
+            .first(conn)
+            .optional()?,
+    };
+    row.map(|(repo_id, digest, media_type, content)| {
+        Ok(StoredManifest { repo_id, digest: stored(&digest)?, media_type, content })
+    })
+    .transpose()
+}
+
+/// Whether the repository has the manifest.
+pub fn manifest_exists(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result<bool> {
+    Ok(diesel::select(diesel::dsl::exists(manifests::table.find((repo_id, digest.as_str()))))
+        .get_result(conn)?)
+}
+
+/// Those of `digests` that the repository has as manifests, held until the transaction ends.
+pub fn manifests_in_repo(
+    conn: &mut Conn,
+    repo_id: i64,
+    digests: &[Digest],
+) -> Result<Vec<String>> {
+    let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
+    let query = manifests::table
+        .filter(manifests::repo_id.eq(repo_id))
+        .filter(manifests::digest.eq_any(digests))
+        .order(manifests::digest)
+        .select(manifests::digest);
+    Ok(match conn {
+        Conn::Postgres(c) => query.for_share().load(c)?,
+        Conn::Sqlite(c) => query.load(c)?,
+    })
+}
+
+/// A manifest that is to be stored.
+#[derive(Debug)]
+pub struct NewManifest {
+    /// The digest of the content.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// The bytes.
+    pub content: Vec<u8>,
+    /// The object that holds the same bytes in the account's storage.
+    pub object_id: Uuid,
+    /// The backend that it lies on.
+    pub storage: String,
+    /// The manifest that it is about.
+    pub subject: Option<Digest>,
+    /// The blobs that it needs, by number.
+    pub blob_ids: Vec<i64>,
+    /// The manifests that it lists.
+    pub children: Vec<Digest>,
+}
+
+/// Stores a manifest; `false` if the repository had it already, and then its object stays loose.
+pub fn manifest_insert(
+    conn: &mut Conn,
+    repo: &Repo,
+    manifest: &NewManifest,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let digest = manifest.digest.as_str();
+    let count = on_backend!(conn, |c| diesel::insert_into(manifests::table)
+        .values((
+            manifests::repo_id.eq(repo.id),
+            manifests::digest.eq(digest),
+            manifests::media_type.eq(&manifest.media_type),
+            manifests::content.eq(&manifest.content),
+            manifests::object_id.eq(manifest.object_id.to_string()),
+            manifests::storage.eq(&manifest.storage),
+            manifests::subject_digest.eq(manifest.subject.as_ref().map(Digest::as_str)),
+            manifests::pushed_at.eq(now.naive_utc()),
+        ))
+        .on_conflict((manifests::repo_id, manifests::digest))
+        .do_nothing()
+        .execute(c))?;
+    if count == 0 {
+        return Ok(false);
+    }
+    loose_object_forget(conn, manifest.object_id)?;
+    for blob_id in &manifest.blob_ids {
+        diesel::insert_into(manifest_blob_refs::table)
+            .values((
+                manifest_blob_refs::repo_id.eq(repo.id),
+                manifest_blob_refs::digest.eq(digest),
+                manifest_blob_refs::blob_id.eq(blob_id),
+            ))
+            .execute(conn)?;
+    }
+    for child in &manifest.children {
+        diesel::insert_into(manifest_manifest_refs::table)
+            .values((
+                manifest_manifest_refs::repo_id.eq(repo.id),
+                manifest_manifest_refs::parent_digest.eq(digest),
+                manifest_manifest_refs::child_digest.eq(child.as_str()),
+            ))
+            .execute(conn)?;
+    }
+    Ok(true)
+}
+
+/// Points a tag at a manifest of the repository.
+pub fn tag_put(
+    conn: &mut Conn,
+    repo_id: i64,
+    tag: &str,
+    digest: &Digest,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    on_backend!(conn, |c| diesel::insert_into(tags::table)
+        .values((
+            tags::repo_id.eq(repo_id),
+            tags::name.eq(tag),
+            tags::digest.eq(digest.as_str()),
+            tags::pushed_at.eq(now.naive_utc()),
+        ))
+        .on_conflict((tags::repo_id, tags::name))
+        .do_update()
+        .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now.naive_utc())))
+        .execute(c))?;
+    Ok(())
+}
+
+/// What became of a manifest that was to be deleted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ManifestDelete {
+    /// It is not there.
+    Missing,
+    /// An index of the repository lists it.
+    InUse {
+        /// One such index.
+        by: String,
+    },
+    /// It is gone, and its tags with it; the object is loose now.
+    Gone(LooseObject),
+}
+
+/// Deletes a manifest and its tags, unless an index needs it.
+pub fn manifest_delete(
+    conn: &mut Conn,
+    repo: &Repo,
+    digest: &Digest,
+    now: DateTime<Utc>,
+) -> Result<ManifestDelete> {
+    let query = manifests::table
+        .find((repo.id, digest.as_str()))
+        .select((manifests::object_id, manifests::storage));
+    // An index that is being stored holds its children; this waits for it.
+    let row: Option<(String, String)> = match conn {
+        Conn::Postgres(c) => query.for_update().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    };
+    let Some((object_id, storage)) = row else { return Ok(ManifestDelete::Missing) };
+    let parent: Option<String> = manifest_manifest_refs::table
+        .filter(manifest_manifest_refs::repo_id.eq(repo.id))
+        .filter(manifest_manifest_refs::child_digest.eq(digest.as_str()))
+        .filter(manifest_manifest_refs::parent_digest.ne(digest.as_str()))
+        .select(manifest_manifest_refs::parent_digest)
+        .first(conn)
+        .optional()?;
+    if let Some(by) = parent {
+        return Ok(ManifestDelete::InUse { by });
+    }
+    diesel::delete(manifests::table.find((repo.id, digest.as_str()))).execute(conn)?;
+    let object = LooseObject { key: ObjectKey::Manifest(stored(&object_id)?), storage };
+    loose_object_note(conn, &repo.account.name, &object, now)?;
+    Ok(ManifestDelete::Gone(object))
+}
+
+/// Up to `limit` manifests whose subject is `subject`, or that the referrers fallback tag lists, by
+/// digest and after `after`.
+pub fn referrer_page(
+    conn: &mut Conn,
+    repo_id: i64,
+    subject: &Digest,
+    after: Option<&Digest>,
+    limit: i64,
+) -> Result<Vec<StoredManifest>> {
+    let in_fallback = manifest_manifest_refs::table
+        .inner_join(
+            tags::table.on(tags::repo_id
+                .eq(manifest_manifest_refs::repo_id)
+                .and(tags::digest.eq(manifest_manifest_refs::parent_digest))),
+        )
+        .filter(tags::repo_id.eq(repo_id))
+        .filter(tags::name.eq(subject.fallback_tag()))
+        .select(manifest_manifest_refs::child_digest);
+    let rows: Vec<(String, String, Vec<u8>)> = manifests::table
+        .filter(manifests::repo_id.eq(repo_id))
+        .filter(
+            manifests::subject_digest
+                .assume_not_null()
+                .eq(subject.as_str())
+                .or(manifests::digest.eq_any(in_fallback)),
+        )
+        .filter(manifests::digest.gt(after.map_or("", Digest::as_str)))
+        .order(manifests::digest)
+        .limit(limit)
+        .select((manifests::digest, manifests::media_type, manifests::content))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(digest, media_type, content)| {
+            Ok(StoredManifest { repo_id, digest: stored(&digest)?, media_type, content })
+        })
+        .collect()
+}
+
+/// Notes when manifests, and the tags that led to them, were last pulled.
+pub fn pulls_note(conn: &mut Conn, pulls: &[Pull]) -> Result<()> {
+    for pull in pulls {
+        let at = Some(pull.at.naive_utc());
+        diesel::update(manifests::table.find((pull.repo_id, pull.digest.as_str())))
+            .set(manifests::last_pulled_at.eq(at))
+            .execute(conn)?;
+        if let Some(tag) = &pull.tag {
+            diesel::update(tags::table.find((pull.repo_id, tag)))
+                .set(tags::last_pulled_at.eq(at))
+                .execute(conn)?;
+        }
+    }
+    Ok(())
+}
+
+/// One pull, to be noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// The repository's number.
+    pub repo_id: i64,
+    /// Which manifest.
+    pub digest: Digest,
+    /// By which tag, if it was by a tag.
+    pub tag: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// When a manifest was last pulled.
+pub fn manifest_last_pulled_at(
+    conn: &mut Conn,
+    repo_id: i64,
+    digest: &Digest,
+) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<Option<chrono::NaiveDateTime>> = manifests::table
+        .find((repo_id, digest.as_str()))
+        .select(manifests::last_pulled_at)
+        .first(conn)
+        .optional()?;
+    Ok(at.flatten().map(|at| at.and_utc()))
+}

@@ -1,0 +1,376 @@
+//! The only place that makes `RepoAccess` and `AccountAccess`: values that prove a permission.
+//!
+//! A handler without such a value cannot reach the data. The rules, in the order of what a client
+//! offers: a token says itself what it allows, so nothing is looked up; a user and password are asked
+//! for at the drivers and the account's policies; the anonymous have the policies only. Unknown
+//! accounts and forbidden ones look the same to those without a right to know.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Registry;
+use crate::{
+    auth::{
+        authorization::Authorization,
+        authorize,
+        challenge::{Challenge, ChallengeError},
+        driver::{AuthDriver, AuthError, Credentials, Identity},
+        scope::{Action, Scope},
+        token::Claims,
+    },
+    db::accounts::account_find,
+    error::{Code, Error, Result},
+    model::{account::Account, permission::Permission, user::ANY_AUTH_TENANT},
+    oci::{AccountName, FullRepoName},
+};
+
+/// How long after its expiry a token may still finish an upload that began before it.
+const UPLOAD_GRACE: TimeDelta = TimeDelta::hours(24);
+
+/// Who asks, and how the registry looks from there.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    authority: Authority,
+    challenge: Challenge,
+    /// Set on `account.<base domain>`: names come without the account.
+    remapped_to: Option<AccountName>,
+}
+
+#[derive(Debug, Clone)]
+enum Authority {
+    Anonymous,
+    User(Identity),
+    Token(Arc<Claims>),
+}
+
+impl Caller {
+    /// The user for logs: `<driver>:<user>`, or `None` for the anonymous.
+    pub fn display_name(&self) -> Option<String> {
+        match &self.authority {
+            Authority::Anonymous => None,
+            Authority::User(identity) => Some(identity.to_string()),
+            Authority::Token(claims) => (!claims.sub.is_empty()).then(|| claims.sub.clone()),
+        }
+    }
+
+    /// A repository's name as this caller knows it.
+    pub fn shown_name(&self, name: &FullRepoName) -> String {
+        match &self.remapped_to {
+            Some(account) if *account == name.account => name.repo.to_string(),
+            _ => name.to_string(),
+        }
+    }
+
+    fn unauthorized(&self, scope: Option<&Scope>, error: Option<ChallengeError>) -> Error {
+        let message = match error {
+            None => "authentication is required",
+            Some(ChallengeError::InvalidToken) => "the token is not valid (any more); get a new one",
+            Some(ChallengeError::InsufficientScope) => "the token does not allow this",
+        };
+        Error::with_message(Code::Unauthorized, message)
+            .with_header("WWW-Authenticate", self.challenge.header(scope, error))
+    }
+}
+
+/// A permission on a repository, as a type.
+pub trait RepoPermission: fmt::Debug + Send + Sync + 'static {
+    /// What is needed.
+    const PERMISSION: Permission;
+    /// The same in a token.
+    const ACTION: Action;
+    /// What a client should ask the token service for.
+    const WANTED: &'static [Action];
+}
+
+macro_rules! repo_permissions {
+    ($($(#[$doc:meta])* $name:ident, $wanted:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+        impl RepoPermission for $name {
+            const PERMISSION: Permission = Permission::$name;
+            const ACTION: Action = Action::$name;
+            const WANTED: &'static [Action] = $wanted;
+        }
+    )*};
+}
+
+repo_permissions! {
+    /// Reading.
+    Pull, &[Action::Pull];
+    /// Writing; clients read before they write.
+    Push, &[Action::Pull, Action::Push];
+    /// Deleting.
+    Delete, &[Action::Delete];
+}
+
+/// Proof that the caller may do `P` in a repository. The repository itself need not exist.
+#[derive(Debug)]
+pub struct RepoAccess<P> {
+    name: FullRepoName,
+    caller: Caller,
+    /// Set if the token is good for finishing uploads only that began before this.
+    uploads_before: Option<DateTime<Utc>>,
+    permission: PhantomData<P>,
+}
+
+impl<P> RepoAccess<P> {
+    /// The repository.
+    pub fn name(&self) -> &FullRepoName {
+        &self.name
+    }
+
+    /// The repository's name as the caller knows it.
+    pub fn shown_name(&self) -> String {
+        self.caller.shown_name(&self.name)
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Refuses an expired token unless it may still finish an upload that began at `created_at`.
+    pub(super) fn may_finish_upload(&self, created_at: DateTime<Utc>) -> Result<()> {
+        match self.uploads_before {
+            Some(limit) if created_at >= limit => {
+                Err(self.caller.unauthorized(None, Some(ChallengeError::InvalidToken)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Proof that the caller may manage an account of an auth tenant.
+#[derive(Debug)]
+pub struct AccountAccess {
+    pub(super) account: Account,
+}
+
+/// Whether an expired token counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// It does not.
+    Refused,
+    /// It may finish an upload that began while it was valid (moby#33558).
+    FinishesUploads,
+}
+
+impl Registry {
+    /// Who asks. Wrong credentials are an error; a broken or expired token too, except that an expired
+    /// one may finish an upload.
+    pub async fn caller(
+        &self,
+        authorization: Option<Authorization>,
+        challenge: Challenge,
+        remapped_to: Option<AccountName>,
+    ) -> Result<Caller> {
+        let mut caller = Caller { authority: Authority::Anonymous, challenge, remapped_to };
+        match authorization {
+            None => {}
+            Some(Authorization::Basic { user, password }) => {
+                match self.authenticate(&user, &password).await {
+                    Ok(identity) => caller.authority = Authority::User(identity),
+                    Err(AuthError::Rejected) => return Err(rejected(&caller)),
+                    Err(error) => return Err(unavailable(error)),
+                }
+            }
+            Some(Authorization::Bearer(token)) => {
+                match self.tokens.verify(&token, &caller.challenge.service) {
+                    Ok(claims) => caller.authority = Authority::Token(claims),
+                    Err(error) => {
+                        let refusal = caller.unauthorized(None, Some(ChallengeError::InvalidToken));
+                        return Err(refusal.caused_by(error));
+                    }
+                }
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Asks the drivers in order who has this name and password.
+    pub(super) async fn authenticate(&self, user: &str, secret: &str) -> Result<Identity, AuthError> {
+        for driver in &self.drivers {
+            let offered = Credentials::Password { user, secret };
+            if let Some(identity) = driver.authenticate(offered).await? {
+                return Ok(identity);
+            }
+        }
+        Err(AuthError::Rejected)
+    }
+
+    /// Whether a caller is somebody, for the base of the API (`/v2/`): everybody else is challenged,
+    /// even where anonymous pulls are allowed, or clients would never log in.
+    pub fn base_access(&self, caller: &Caller) -> Result<()> {
+        match &caller.authority {
+            Authority::Anonymous => Err(caller.unauthorized(None, None)),
+            Authority::User(_) => Ok(()),
+            Authority::Token(claims) => self.refuse_expired(caller, claims, None),
+        }
+    }
+
+    /// Proves that the caller may do `P` in the repository.
+    pub async fn repo_access<P: RepoPermission>(
+        &self,
+        caller: Caller,
+        name: FullRepoName,
+        expired: Expired,
+    ) -> Result<RepoAccess<P>> {
+        let scope = Scope::repository(caller.shown_name(&name), P::WANTED.iter().copied());
+        let mut uploads_before = None;
+        match &caller.authority {
+            Authority::Token(claims) => {
+                if !claims.allows(&scope.name, P::ACTION) {
+                    let error = Some(ChallengeError::InsufficientScope);
+                    return Err(caller.unauthorized(Some(&scope), error));
+                }
+                if expired == Expired::FinishesUploads && self.is_in_grace(claims) {
+                    uploads_before = Some(claims.expires_at());
+                } else {
+                    self.refuse_expired(&caller, claims, Some(&scope))?;
+                }
+            }
+            Authority::User(identity) => {
+                if !self.user_may(Some(identity), &name, P::PERMISSION).await? {
+                    return Err(Error::with_message(
+                        Code::Denied,
+                        format!("{} is not allowed to {} {}", identity.user, P::PERMISSION, scope.name),
+                    ));
+                }
+            }
+            Authority::Anonymous => {
+                if !self.user_may(None, &name, P::PERMISSION).await? {
+                    return Err(caller.unauthorized(Some(&scope), None));
+                }
+            }
+        }
+        Ok(RepoAccess { name, caller, uploads_before, permission: PhantomData })
+    }
+
+    fn is_in_grace(&self, claims: &Claims) -> bool {
+        let now = self.clock.now();
+        let expired_at = claims.expires_at();
+        expired_at <= now && now < expired_at + UPLOAD_GRACE
+    }
+
+    fn refuse_expired(&self, caller: &Caller, claims: &Claims, scope: Option<&Scope>) -> Result<()> {
+        if self.clock.now() < claims.expires_at() {
+            return Ok(());
+        }
+        Err(caller.unauthorized(scope, Some(ChallengeError::InvalidToken)))
+    }
+
+    /// Whether the caller of a request may also pull from another repository, with what it offered.
+    pub(super) async fn may_also_pull(&self, caller: &Caller, name: &FullRepoName) -> Result<bool> {
+        match &caller.authority {
+            Authority::Token(claims) => Ok(claims.allows(&caller.shown_name(name), Action::Pull)),
+            Authority::User(identity) => self.user_may(Some(identity), name, Permission::Pull).await,
+            Authority::Anonymous => self.user_may(None, name, Permission::Pull).await,
+        }
+    }
+
+    /// Whether a user, or everybody, may do this in a repository. Who may do it everywhere may do it in
+    /// an account that does not exist, and learns so from the 404 that follows; nobody else does.
+    pub(super) async fn user_may(
+        &self,
+        identity: Option<&Identity>,
+        name: &FullRepoName,
+        permission: Permission,
+    ) -> Result<bool> {
+        let account = name.account.clone();
+        let account = self.db.read(move |conn| account_find(conn, &account)).await?;
+        let Some(account) = account else {
+            return self.driver_permits(identity, permission, ANY_AUTH_TENANT).await;
+        };
+        let is_granted_by_driver =
+            self.driver_permits(identity, permission, &account.auth_tenant_id).await?;
+        let caller = authorize::Caller {
+            user: identity.map(|identity| identity.user.as_str()),
+            is_granted_by_driver,
+        };
+        Ok(authorize::repo_allows(&account, &name.repo, permission, caller))
+    }
+
+    pub(super) async fn driver_permits(
+        &self,
+        identity: Option<&Identity>,
+        permission: Permission,
+        auth_tenant_id: &str,
+    ) -> Result<bool> {
+        let Some(identity) = identity else { return Ok(false) };
+        let Some(driver) = self.driver(identity.driver) else { return Ok(false) };
+        driver.permits(identity, permission, auth_tenant_id).await.map_err(unavailable)
+    }
+
+    fn driver(&self, name: &str) -> Option<&Arc<dyn AuthDriver>> {
+        self.drivers.iter().find(|driver| driver.name() == name)
+    }
+
+    /// The user behind a caller who may list the catalog.
+    pub(super) fn catalog_access(&self, caller: &Caller) -> Result<Identity> {
+        let scope = Scope::catalog();
+        match &caller.authority {
+            Authority::Anonymous => Err(caller.unauthorized(Some(&scope), None)),
+            Authority::User(identity) => Ok(identity.clone()),
+            Authority::Token(claims) => {
+                self.refuse_expired(caller, claims, Some(&scope))?;
+                let user = self.token_user(claims).filter(|_| claims.allows_catalog());
+                user.ok_or_else(|| {
+                    caller.unauthorized(Some(&scope), Some(ChallengeError::InsufficientScope))
+                })
+            }
+        }
+    }
+
+    fn token_user(&self, claims: &Claims) -> Option<Identity> {
+        let (driver, user) = claims.sub.split_once(':')?;
+        let driver = self.driver(driver)?.name();
+        Some(Identity { driver, user: user.to_owned() })
+    }
+
+    /// The user behind a caller of the management API, which takes no repository tokens.
+    pub fn admin(&self, caller: &Caller) -> Result<Identity> {
+        match &caller.authority {
+            Authority::User(identity) => Ok(identity.clone()),
+            _ => Err(Error::with_message(
+                Code::Unauthorized,
+                "log in with a user name and a password (Basic authentication)",
+            )
+            .with_header("WWW-Authenticate", "Basic realm=\"kontor\"")),
+        }
+    }
+
+    /// Proves that the user may do this with the account; an account that the user may not even see
+    /// looks like one that does not exist.
+    pub async fn account_access(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+        permission: Permission,
+    ) -> Result<AccountAccess> {
+        let wanted = name.clone();
+        let account = self.db.read(move |conn| account_find(conn, &wanted)).await?;
+        let unknown = || Error::with_message(Code::NotFound, format!("there is no account {name}"));
+        let account = account.ok_or_else(unknown)?;
+        let tenant = account.auth_tenant_id.as_str();
+        if self.driver_permits(Some(identity), permission, tenant).await? {
+            return Ok(AccountAccess { account });
+        }
+        if self.driver_permits(Some(identity), Permission::View, tenant).await? {
+            let message = format!("{} is not allowed to {permission} account {name}", identity.user);
+            return Err(Error::with_message(Code::Denied, message));
+        }
+        Err(unknown())
+    }
+}
+
+fn rejected(caller: &Caller) -> Error {
+    Error::with_message(Code::Unauthorized, AuthError::Rejected.to_string())
+        .with_header("WWW-Authenticate", caller.challenge.header(None, None))
+}
+
+pub(super) fn unavailable(error: AuthError) -> Error {
+    Error::with_message(Code::Unavailable, "the identity service is not available; try again")
+        .caused_by(error)
+}

@@ -1,0 +1,85 @@
+//! The first start: a user and an account, so that a newcomer can push at once.
+
+use super::Registry;
+use crate::{
+    auth::password,
+    db::{
+        accounts::account_find,
+        users::{user_count, user_insert, user_set_password},
+    },
+    error::{Code, Error, Result},
+    model::{
+        account::{Account, AccountSettings},
+        user::{Grant, User},
+    },
+    oci::AccountName,
+};
+
+/// The first user.
+pub const ADMIN: &str = "admin";
+
+/// The first account, and the auth tenant that it belongs to.
+pub const DEMO: &str = "demo";
+
+/// What the first start made.
+#[derive(Debug)]
+pub struct FirstStart {
+    /// The random password of `admin`; `None` if the operator chose it.
+    pub random_password: Option<String>,
+}
+
+impl Registry {
+    /// Makes the user `admin` and the account `demo` if there is no user yet. Of several nodes that start
+    /// at once one does it.
+    pub async fn first_start(&self, chosen_password: Option<&str>) -> Result<Option<FirstStart>> {
+        if self.db.read(user_count).await? > 0 {
+            return Ok(None);
+        }
+        // The account first: it may be made twice, and a crash in between leaves no user, so that the
+        // next start does it again.
+        let name: AccountName = DEMO.parse().map_err(Error::internal)?;
+        let wanted = name.clone();
+        if self.db.read(move |conn| account_find(conn, &wanted)).await?.is_none() {
+            self.account_create(Account {
+                name,
+                auth_tenant_id: DEMO.to_owned(),
+                storage: self.backends.default_name().to_owned(),
+                settings: AccountSettings::default(),
+                is_deleting: false,
+            })
+            .await
+            .or_else(|error| if error.code() == Code::Conflict { Ok(()) } else { Err(error) })?;
+        }
+        let random_password = match chosen_password {
+            Some(_) => None,
+            None => Some(password::random().map_err(Error::internal)?),
+        };
+        let secret = chosen_password.or(random_password.as_deref()).unwrap_or_default();
+        let user = User {
+            name: ADMIN.to_owned(),
+            password_hash: hash(secret).await?,
+            grants: vec![Grant::everything()],
+        };
+        let now = self.clock.now();
+        let is_ours = self.db.write(move |conn| user_insert(conn, &user, now)).await?;
+        Ok(is_ours.then_some(FirstStart { random_password }))
+    }
+
+    /// Gives a user of the database a new password.
+    pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
+        let (wanted, hash) = (name.to_owned(), hash(secret).await?);
+        let is_there =
+            self.db.write(move |conn| user_set_password(conn, &wanted, &hash)).await?;
+        if is_there {
+            return Ok(());
+        }
+        let message = format!("there is no user {name} in the database");
+        Err(Error::with_message(Code::NotFound, message))
+    }
+}
+
+async fn hash(secret: &str) -> Result<String> {
+    let secret = secret.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;
+    hashed.map_err(Error::internal)?.map_err(Error::internal)
+}

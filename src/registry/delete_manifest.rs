@@ -1,0 +1,51 @@
+//! Deleting a manifest with its tags, or a tag alone.
+
+use super::{
+    Registry,
+    access::{Delete, RepoAccess},
+};
+use crate::{
+    db::{
+        manifests::{ManifestDelete, manifest_delete},
+        repos::repo_find,
+        tags::tag_delete,
+    },
+    error::{Code, Error, Result},
+    oci::Reference,
+};
+
+impl Registry {
+    /// Deletes what the reference names: by tag the tag only, by digest the manifest and its tags.
+    pub async fn manifest_delete(
+        &self,
+        access: &RepoAccess<Delete>,
+        reference: &Reference,
+    ) -> Result<()> {
+        let (name, reference, now) = (access.name().clone(), reference.clone(), self.clock.now());
+        let deleted = self
+            .db
+            .write(move |conn| {
+                let unknown = || Error::new(Code::ManifestUnknown);
+                let repo = repo_find(conn, &name)?.ok_or_else(unknown)?;
+                let digest = match &reference {
+                    Reference::Tag(tag) => {
+                        return tag_delete(conn, repo.id, tag)?.then_some(None).ok_or_else(unknown);
+                    }
+                    Reference::Digest(digest) => digest,
+                };
+                match manifest_delete(conn, &repo, digest, now)? {
+                    ManifestDelete::Missing => Err(unknown()),
+                    ManifestDelete::InUse { by } => Err(Error::with_message(
+                        Code::InUse,
+                        format!("index {by} lists the manifest; delete that first"),
+                    )),
+                    ManifestDelete::Gone(object) => Ok(Some((repo.account, object))),
+                }
+            })
+            .await?;
+        if let Some((account, object)) = deleted {
+            self.objects_delete(&account, vec![object]).await;
+        }
+        Ok(())
+    }
+}

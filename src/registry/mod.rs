@@ -1,0 +1,105 @@
+//! The use cases: one file each, all `impl super::Registry`.
+//!
+//! A use case takes a value that proves the permission (`access.rs` makes them), talks to the database
+//! in short transactions and to storage between them, and returns what the API renders. It knows
+//! nothing of HTTP. What a newcomer gets wrong: a handler may be dropped at any `await` because its
+//! client went away, so between noting an object as loose and making it belong there must be no step
+//! whose loss would matter.
+
+pub mod access;
+pub mod accounts;
+mod backends;
+pub mod bootstrap;
+mod catalog;
+pub mod check;
+mod delete_blob;
+mod delete_manifest;
+mod health;
+mod loose_objects;
+mod mount_blob;
+mod namespaces;
+pub mod pull_blob;
+pub mod pull_log;
+mod pull_manifest;
+pub mod push_blob;
+pub mod push_manifest;
+pub mod referrers;
+mod tags;
+pub mod tokens;
+mod users;
+
+use std::{sync::Arc, time::Duration};
+
+pub use backends::Backends;
+use pull_log::PullLog;
+pub use users::DbUsers;
+
+use crate::{
+    auth::{driver::AuthDriver, token::Tokens},
+    clock::Clock,
+    db::Db,
+    ids::Ids,
+};
+
+/// Bounds and times that the configuration sets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The largest manifest, in bytes.
+    pub manifest_bytes: usize,
+    /// The largest blob, in bytes.
+    pub blob_bytes: u64,
+    /// How long a token that can only pull is valid.
+    pub pull_token: Duration,
+    /// How long a token that can push is valid.
+    pub push_token: Duration,
+}
+
+/// The parts that a registry is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The storage backends.
+    pub backends: Backends,
+    /// The sources of users, in the order in which they are asked.
+    pub drivers: Vec<Arc<dyn AuthDriver>>,
+    /// Our own tokens.
+    pub tokens: Tokens,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh identifiers.
+    pub ids: Ids,
+    /// Bounds and times.
+    pub settings: Settings,
+}
+
+/// The registry without its HTTP.
+#[derive(Debug)]
+pub struct Registry {
+    db: Db,
+    backends: Backends,
+    drivers: Vec<Arc<dyn AuthDriver>>,
+    tokens: Tokens,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    settings: Settings,
+    pulls: PullLog,
+}
+
+impl Registry {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { db, backends, drivers, tokens, clock, ids, settings } = parts;
+        Self { db, backends, drivers, tokens, clock, ids, settings, pulls: PullLog::default() }
+    }
+
+    /// The largest manifest, in bytes.
+    pub fn manifest_bytes(&self) -> usize {
+        self.settings.manifest_bytes
+    }
+
+    /// A fresh name for a request, for logs.
+    pub fn request_id(&self) -> String {
+        self.ids.fresh().simple().to_string()
+    }
+}

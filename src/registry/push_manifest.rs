@@ -1,0 +1,233 @@
+//! Pushing a manifest: pure checks, one object, one transaction that makes it and its tags exist.
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use serde_json::json;
+use storage_drivers::ObjectKey;
+
+use super::{
+    Registry,
+    access::{Push, RepoAccess},
+};
+use crate::{
+    db::{
+        Conn,
+        blobs::blobs_in_repo,
+        loose_objects::LooseObject,
+        manifests::{
+            NewManifest, manifest_exists, manifest_insert, manifests_in_repo, tag_put,
+        },
+        repos::{Repo, repo_ensure},
+    },
+    error::{Code, Error, Result},
+    oci::{Algorithm, Descriptor, Digest, Manifest, ManifestError, Reference, Tag},
+};
+
+/// How many tags one push may set. The OCI specification asks for at least 10.
+const MAX_TAGS: usize = 100;
+
+/// A manifest as a client sends it.
+#[derive(Debug)]
+pub struct ManifestUpload {
+    /// Where it is put: a tag or its digest.
+    pub reference: Reference,
+    /// More tags, from `?tag=`.
+    pub tags: Vec<Tag>,
+    /// The `Content-Type` header.
+    pub content_type: Option<String>,
+    /// The bytes.
+    pub content: Bytes,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct ManifestPushed {
+    /// The digest under which it can be pulled.
+    pub digest: Digest,
+    /// The manifest that it is about, for `OCI-Subject`.
+    pub subject: Option<Digest>,
+    /// The tags that `?tag=` set, for `OCI-Tag`.
+    pub tags: Vec<Tag>,
+}
+
+impl From<ManifestError> for Error {
+    fn from(error: ManifestError) -> Self {
+        Error::with_message(Code::ManifestInvalid, error.to_string())
+    }
+}
+
+impl Registry {
+    /// Stores a manifest, exactly as it came, and points its tags at it.
+    pub async fn manifest_push(
+        &self,
+        access: &RepoAccess<Push>,
+        upload: ManifestUpload,
+    ) -> Result<ManifestPushed> {
+        if upload.content.len() > self.settings.manifest_bytes {
+            return Err(Error::new(Code::ManifestTooLarge));
+        }
+        if upload.tags.len() > MAX_TAGS {
+            let message = format!("one push can set at most {MAX_TAGS} tags");
+            return Err(Error::with_message(Code::TagInvalid, message));
+        }
+        let digest = self.digest_of(&upload)?;
+        let manifest = Manifest::parse(&upload.content, upload.content_type.as_deref())?;
+        let (name, wanted) = (access.name().clone(), digest.clone());
+        let (repo, is_known) = self
+            .db
+            .write(move |conn| {
+                let repo = repo_ensure(conn, &name)?;
+                let is_known = manifest_exists(conn, repo.id, &wanted)?;
+                Ok((repo, is_known))
+            })
+            .await?;
+        let mut tags: Vec<Tag> = upload.tags.clone();
+        if let Reference::Tag(tag) = &upload.reference {
+            tags.push(tag.clone());
+        }
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+        let pushed = ManifestPushed { digest: digest.clone(), subject, tags: upload.tags };
+        if is_known && self.tags_move(&repo, &digest, &tags).await? {
+            return Ok(pushed);
+        }
+        self.manifest_store(repo, manifest, (digest, upload.content), tags).await?;
+        Ok(pushed)
+    }
+
+    fn digest_of(&self, upload: &ManifestUpload) -> Result<Digest> {
+        let Reference::Digest(expected) = &upload.reference else {
+            return Ok(Digest::of(Algorithm::Sha256, &upload.content));
+        };
+        let actual = Digest::of(expected.algorithm(), &upload.content);
+        if actual == *expected {
+            return Ok(actual);
+        }
+        Err(Error::new(Code::DigestInvalid)
+            .with_detail(json!({ "expected": expected.as_str(), "actual": actual.as_str() })))
+    }
+
+    /// Points tags at a manifest that is there; `false` if it has gone meanwhile.
+    async fn tags_move(&self, repo: &Repo, digest: &Digest, tags: &[Tag]) -> Result<bool> {
+        let (repo_id, digest, tags, now) =
+            (repo.id, digest.clone(), tags.to_vec(), self.clock.now());
+        self.db
+            .write(move |conn| {
+                if manifests_in_repo(conn, repo_id, std::slice::from_ref(&digest))?.is_empty() {
+                    return Ok(false);
+                }
+                for tag in &tags {
+                    tag_put(conn, repo_id, tag.as_str(), &digest, now)?;
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn manifest_store(
+        &self,
+        repo: Repo,
+        manifest: Manifest,
+        (digest, content): (Digest, Bytes),
+        tags: Vec<Tag>,
+    ) -> Result<()> {
+        let account = repo.account.clone();
+        let object = LooseObject {
+            key: ObjectKey::Manifest(self.ids.fresh()),
+            storage: account.storage.clone(),
+        };
+        // Checked before the object is written, to spare a refused push the trouble, and again, with the
+        // rows held, in the transaction that counts.
+        let (checked, for_check) = (repo.clone(), manifest.clone());
+        self.db.read(move |conn| references(conn, &checked, &for_check).map(|_| ())).await?;
+        let body = stream::iter([Ok(content.clone())]).boxed();
+        self.object_write(&account, &object, Some(content.len() as u64), body).await?;
+        let now = self.clock.now();
+        let stored = object.clone();
+        let inserted = self
+            .db
+            .write(move |conn| {
+                let (blob_ids, children) = references(conn, &repo, &manifest)?;
+                let new = NewManifest {
+                    digest,
+                    media_type: manifest.media_type.clone(),
+                    content: content.to_vec(),
+                    object_id: stored.key.id(),
+                    storage: stored.storage.clone(),
+                    subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+                    blob_ids,
+                    children,
+                };
+                let inserted = manifest_insert(conn, &repo, &new, now)?;
+                for tag in &tags {
+                    tag_put(conn, repo.id, tag.as_str(), &new.digest, now)?;
+                }
+                Ok(inserted)
+            })
+            .await;
+        match inserted {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.objects_delete(&account, vec![object]).await;
+                Ok(())
+            }
+            Err(error) => {
+                // After a failure of the database the commit may have happened: keep the object then.
+                if error.code().status() < 500 {
+                    self.objects_delete(&account, vec![object]).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Checks that all that a manifest needs is in the repository; gives the blobs by number and the
+/// manifests by digest.
+fn references(
+    conn: &mut Conn,
+    repo: &Repo,
+    manifest: &Manifest,
+) -> Result<(Vec<i64>, Vec<Digest>)> {
+    let may_be_missing = repo.account.settings.allow_sparse_manifests;
+    let wanted: Vec<&Descriptor> = manifest.all_blobs().chain(&manifest.manifests).collect();
+    let digests: Vec<Digest> = wanted.iter().map(|descriptor| descriptor.digest.clone()).collect();
+    let known_blobs = blobs_in_repo(conn, repo, &digests)?;
+    let children: Vec<Digest> =
+        manifest.manifests.iter().map(|descriptor| descriptor.digest.clone()).collect();
+    let known_manifests = manifests_in_repo(conn, repo.id, &children)?;
+    let mut blob_ids = Vec::new();
+    let mut listed = Vec::new();
+    for (position, descriptor) in wanted.into_iter().enumerate() {
+        let is_child = position >= digests.len() - children.len();
+        let digest = &descriptor.digest;
+        if is_child && known_manifests.iter().any(|known| known == digest.as_str()) {
+            listed.push(digest.clone());
+            continue;
+        }
+        // BuildKit's cache exports list layers in an index: a child may be a blob.
+        if let Some((_, id, size)) = known_blobs.iter().find(|blob| blob.0 == digest.as_str()) {
+            if *size != descriptor.size {
+                return Err(wrong_size(descriptor, *size));
+            }
+            blob_ids.push(*id);
+        } else if !may_be_missing && !descriptor.is_foreign() {
+            return Err(Error::new(Code::ManifestBlobUnknown)
+                .with_detail(json!({ "digest": digest.as_str() })));
+        } else if is_child {
+            listed.push(digest.clone());
+        }
+    }
+    blob_ids.sort_unstable();
+    blob_ids.dedup();
+    listed.sort();
+    listed.dedup();
+    Ok((blob_ids, listed))
+}
+
+fn wrong_size(descriptor: &Descriptor, actual: u64) -> Error {
+    let message = format!(
+        "the manifest gives {} bytes for {}, which has {actual}",
+        descriptor.size, descriptor.digest
+    );
+    Error::with_message(Code::ManifestInvalid, message)
+}
