@@ -103,7 +103,13 @@ impl Error {
             Code::Unavailable => vec![("Retry-After", RETRY_AFTER_SECONDS.to_string())],
             _ => Vec::new(),
         };
-        Self(Box::new(Inner { code, message: message.into(), detail: None, headers, source: None }))
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            detail: None,
+            headers,
+            source: None,
+        }))
     }
 
     /// A failure that the client can do nothing about; `source` goes to the log only.

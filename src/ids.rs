@@ -25,7 +25,10 @@ impl Ids {
     }
 
     /// A fresh identifier.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that draws identifiers")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that draws identifiers"
+    )]
     pub fn fresh(&self) -> Uuid {
         match self {
             Self::Random => Uuid::new_v4(),

@@ -1,6 +1,27 @@
-//! kontor
-#![allow(missing_docs)]
+//! kontor: a multi-tenant OCI registry that puts tenancy into the storage layer.
+//!
+//! Every request takes three hops: `api` (HTTP in and out), `registry` (one file per use case), `db` and
+//! the crate `storage-drivers`. Who may import whom:
+//!
+//! | module | may import |
+//! | --- | --- |
+//! | `oci` | nothing of ours |
+//! | `error`, `clock`, `ids` | `oci` (and `error` the storage crate's error) |
+//! | `model` | `oci`, `error`, `ids` (and `account` the storage crate's tenant) |
+//! | `config`, `telemetry` | `model`, and the storage crate's configuration |
+//! | `storage-drivers` (crate) | nothing of ours |
+//! | `db` | `oci`, `model`, `error`, `ids` |
+//! | `auth` | all of the above except `db` |
+//! | `registry` | all above |
+//! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `clock`, `ids`, `telemetry` |
+//! | `app`, `cli` | everything; `main` imports `cli`, `config` and `oci` |
+//!
+//! `tests/it/rules.rs` holds the table against the code.
+
+pub mod api;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -9,3 +30,4 @@ pub mod ids;
 pub mod model;
 pub mod oci;
 pub mod registry;
+pub mod telemetry;

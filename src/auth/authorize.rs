@@ -23,5 +23,10 @@ pub fn repo_allows(
     caller: Caller<'_>,
 ) -> bool {
     (caller.user.is_some() && caller.is_granted_by_driver)
-        || any_allows(&account.settings.rbac_policies, permission, repo, caller.user)
+        || any_allows(
+            &account.settings.rbac_policies,
+            permission,
+            repo,
+            caller.user,
+        )
 }

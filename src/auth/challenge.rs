@@ -26,8 +26,11 @@ pub enum ChallengeError {
 impl Challenge {
     /// The value of the header.
     pub fn header(&self, scope: Option<&Scope>, error: Option<ChallengeError>) -> String {
-        let mut header =
-            format!("Bearer realm=\"{}\",service=\"{}\"", quoted(&self.realm), quoted(&self.service));
+        let mut header = format!(
+            "Bearer realm=\"{}\",service=\"{}\"",
+            quoted(&self.realm),
+            quoted(&self.service)
+        );
         if let Some(scope) = scope {
             header.push_str(&format!(",scope=\"{}\"", quoted(&scope.to_string())));
         }
@@ -45,7 +48,9 @@ impl Challenge {
 /// The inside of a quoted-string (RFC 9110, section 5.6.4). What would need an escape is dropped: no
 /// host or scope of ours has it, and parsers of clients do not know escapes.
 fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control() && c.is_ascii()).collect()
+    text.chars()
+        .filter(|c| !matches!(c, '"' | '\\') && !c.is_control() && c.is_ascii())
+        .collect()
 }
 
 #[cfg(test)]
@@ -55,8 +60,10 @@ mod tests {
 
     #[test]
     fn one_scope_in_quotes() {
-        let challenge =
-            Challenge { realm: "http://h:1/token".into(), service: "h:1\"\r\nX: y".into() };
+        let challenge = Challenge {
+            realm: "http://h:1/token".into(),
+            service: "h:1\"\r\nX: y".into(),
+        };
         let scope = Scope::repository("a/b", [Action::Push, Action::Pull]);
         assert_eq!(
             challenge.header(Some(&scope), Some(ChallengeError::InsufficientScope)),

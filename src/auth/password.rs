@@ -29,7 +29,9 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
 /// Whether the password belongs to the hash. As slow as [`hash`].
 pub fn verify(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| {
-        Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+        Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok()
     })
 }
 
@@ -37,7 +39,10 @@ pub fn verify(password: &str, hash: &str) -> bool {
 pub fn random() -> Result<String, PasswordError> {
     let mut bytes = [0; RANDOM_PASSWORD_CHARS];
     rand::fill(&mut bytes).map_err(|error| PasswordError(error.to_string()))?;
-    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect())
 }
 
 #[cfg(test)]

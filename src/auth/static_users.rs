@@ -39,7 +39,9 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// A hash that no password fits, so that an unknown user costs the same time as a known one.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {
-    password::random().and_then(|random| password::hash(&random)).unwrap_or_default()
+    password::random()
+        .and_then(|random| password::hash(&random))
+        .unwrap_or_default()
 });
 
 /// Where users are kept besides the configuration.
@@ -72,7 +74,10 @@ impl StaticUsers {
         let mut salt = [0; 32];
         rand::fill(&mut salt).map_err(|error| AuthError::Unavailable(Box::new(error)))?;
         Ok(Self {
-            configured: configured.into_iter().map(|user| (user.name.clone(), user)).collect(),
+            configured: configured
+                .into_iter()
+                .map(|user| (user.name.clone(), user))
+                .collect(),
             store,
             clock,
             verified: Cache::new(REMEMBERED),
@@ -103,7 +108,11 @@ impl StaticUsers {
     async fn verify(&self, hash: String, secret: &str) -> Result<bool, AuthError> {
         let fingerprint = self.fingerprint(&hash, secret);
         let now = self.clock.now();
-        if self.verified.get(&fingerprint).is_some_and(|until| now < until) {
+        if self
+            .verified
+            .get(&fingerprint)
+            .is_some_and(|until| now < until)
+        {
             return Ok(true);
         }
         let turn = tokio::time::timeout(MAX_WAIT, self.computations.acquire()).await;
@@ -125,7 +134,9 @@ impl StaticUsers {
 /// Without the users.
 impl fmt::Debug for StaticUsers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticUsers").field("configured", &self.configured.len()).finish_non_exhaustive()
+        f.debug_struct("StaticUsers")
+            .field("configured", &self.configured.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,10 +149,15 @@ impl AuthDriver for StaticUsers {
     async fn authenticate(&self, offered: Credentials<'_>) -> Result<Option<Identity>, AuthError> {
         let Credentials::Password { user, secret } = offered;
         let found = self.find(user).await?;
-        let hash = found.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
+        let hash = found
+            .as_ref()
+            .map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
         let is_right = self.verify(hash, secret).await?;
         match found {
-            Some(user) if is_right => Ok(Some(Identity { driver: NAME, user: user.name })),
+            Some(user) if is_right => Ok(Some(Identity {
+                driver: NAME,
+                user: user.name,
+            })),
             _ => Err(AuthError::Rejected),
         }
     }
@@ -154,7 +170,9 @@ impl AuthDriver for StaticUsers {
     ) -> Result<bool, AuthError> {
         let user = self.find(&who.user).await?;
         Ok(user.is_some_and(|user| {
-            user.grants.iter().any(|grant| grant.gives(permission, auth_tenant_id))
+            user.grants
+                .iter()
+                .any(|grant| grant.gives(permission, auth_tenant_id))
         }))
     }
 }

@@ -19,7 +19,9 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header,
+};
 use quick_cache::sync::Cache;
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
@@ -125,23 +127,36 @@ struct Key {
 
 impl Key {
     fn read(path: &Path) -> Result<Self, KeyError> {
-        let format = |reason: String| KeyError::Format { path: path.to_owned(), reason };
-        let pem = fs::read(path)
-            .map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        let format = |reason: String| KeyError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let pem = fs::read(path).map_err(|source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|e| format(format!("{e:?}")))?;
         let der = der.secret_pkcs8_der();
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|e| format(e.to_string()))?;
+        let pair =
+            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|e| format(e.to_string()))?;
         let public = pair.public_key().as_ref();
         let id = hex::encode(&digest::digest(&digest::SHA256, public).as_ref()[..8]);
         let decoding = DecodingKey::from_ed_components(&BASE64_URL_SAFE_NO_PAD.encode(public))
             .map_err(|e| format(e.to_string()))?;
-        Ok(Self { encoding: EncodingKey::from_ed_der(der), decoding, id })
+        Ok(Self {
+            encoding: EncodingKey::from_ed_der(der),
+            decoding,
+            id,
+        })
     }
 }
 
 /// Makes a key if there is none, readable by its owner only; `true` if it was made.
 pub fn ensure_key_file(path: &Path) -> Result<bool, KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
+    let failed = |source| KeyError::File {
+        path: path.to_owned(),
+        source,
+    };
     if path.try_exists().map_err(failed)? {
         return Ok(false);
     }
@@ -152,8 +167,13 @@ pub fn ensure_key_file(path: &Path) -> Result<bool, KeyError> {
     // Written under another name first: a crash must not leave half a key that stops the next start.
     let draft = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed)?;
     io::Write::write_all(&mut file, pem.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     // Not a rename: two processes that start at once must end up with the same key.
@@ -202,7 +222,12 @@ impl Tokens {
             let key = Key::read(path)?;
             accepted.insert(key.id, key.decoding);
         }
-        Ok(Self { current, accepted, clock, verified: Cache::new(REMEMBERED) })
+        Ok(Self {
+            current,
+            accepted,
+            clock,
+            verified: Cache::new(REMEMBERED),
+        })
     }
 
     /// Signs a token.
@@ -257,7 +282,9 @@ impl Tokens {
         validation.validate_aud = false;
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let claims: Claims = decode(token, key, &validation).map_err(|e| foreign(&e))?.claims;
+        let claims: Claims = decode(token, key, &validation)
+            .map_err(|e| foreign(&e))?
+            .claims;
         if claims.nbf > self.clock.now().timestamp() + LEEWAY_SECONDS {
             return Err(foreign(&"not valid yet"));
         }
@@ -268,7 +295,9 @@ impl Tokens {
 /// Without the keys.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("key", &self.current.id).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("key", &self.current.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -305,7 +334,10 @@ mod tests {
             assert!(!claims.allows("a/bc", Action::Pull));
             assert!(!claims.allows_catalog());
         }
-        assert!(matches!(tokens.verify(&token, "other"), Err(TokenError::WrongAudience(_))));
+        assert!(matches!(
+            tokens.verify(&token, "other"),
+            Err(TokenError::WrongAudience(_))
+        ));
     }
 
     #[test]
@@ -316,7 +348,10 @@ mod tests {
         let rotated = open(folder.path(), "new", &[folder.path().join("old")]);
         assert!(rotated.verify(&token, "host").is_ok());
         let foreign = open(folder.path(), "foreign", &[]);
-        assert!(matches!(foreign.verify(&token, "host"), Err(TokenError::Foreign(_))));
+        assert!(matches!(
+            foreign.verify(&token, "host"),
+            Err(TokenError::Foreign(_))
+        ));
     }
 
     #[test]
@@ -330,7 +365,9 @@ mod tests {
         let hmac =
             BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","typ":"JWT","kid":"{id}"}}"#));
         let more = BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
-        let more = String::from_utf8(more).unwrap().replace("[\"pull\"]", "[\"pull\",\"push\"]");
+        let more = String::from_utf8(more)
+            .unwrap()
+            .replace("[\"pull\"]", "[\"pull\",\"push\"]");
         let more = BASE64_URL_SAFE_NO_PAD.encode(more);
         for forged in [
             format!("{none}.{}.", parts[1]),
@@ -353,6 +390,9 @@ mod tests {
         let first = fs::read(&path).unwrap();
         assert!(!ensure_key_file(&path).unwrap());
         assert_eq!(fs::read(&path).unwrap(), first);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

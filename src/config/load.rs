@@ -50,7 +50,11 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(super) fn invalid(key: &str, reason: impl fmt::Display) -> Self {
-        Self::Invalid { key: key.to_owned(), origin: None, reason: reason.to_string() }
+        Self::Invalid {
+            key: key.to_owned(),
+            origin: None,
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -61,8 +65,9 @@ impl Config {
         overrides: &[(&str, String)],
     ) -> Result<Self, ConfigError> {
         // A variable that is not Unicode cannot be one of ours, and `vars()` would panic on it.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Self::load(file, environment, overrides)
     }
 
@@ -77,12 +82,16 @@ impl Config {
             None => Table::new(),
         };
         let mut origins = HashMap::new();
-        let mut variables: Vec<_> =
-            environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let mut variables: Vec<_> = environment
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .collect();
         variables.sort();
         for (name, text) in variables {
-            let path: Vec<String> =
-                name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
+            let path: Vec<String> = name[PREFIX.len()..]
+                .split("__")
+                .map(str::to_ascii_lowercase)
+                .collect();
             origins.insert(path.join("."), format!("from {name}"));
             set(&mut table, &path, from_environment(&text))
                 .map_err(|reason| ConfigError::invalid(&name, reason))?;
@@ -101,7 +110,11 @@ impl Config {
         };
         let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
             let key = e.path().to_string();
-            ConfigError::Invalid { origin: origin_of(&key), reason: one_line(e.inner()), key }
+            ConfigError::Invalid {
+                origin: origin_of(&key),
+                reason: one_line(e.inner()),
+                key,
+            }
         })?;
         config.validate()
     }
@@ -112,8 +125,10 @@ fn one_line(error: &toml::de::Error) -> String {
 }
 
 fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
     text.parse::<Table>().map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
@@ -128,7 +143,12 @@ fn from_environment(text: &str) -> Value {
         || text == "false"
         || text.parse::<i64>().is_ok();
     let typed = looks_typed
-        .then(|| format!("value = {text}").parse::<Table>().ok()?.remove("value"))
+        .then(|| {
+            format!("value = {text}")
+                .parse::<Table>()
+                .ok()?
+                .remove("value")
+        })
         .flatten();
     typed.unwrap_or_else(|| Value::String(text.to_owned()))
 }
@@ -141,8 +161,12 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), &'static 
             Ok(())
         }
         [first, rest @ ..] => {
-            let entry = table.entry(first.clone()).or_insert_with(|| Table::new().into());
-            let inner = entry.as_table_mut().ok_or("it goes into a key that is not a section")?;
+            let entry = table
+                .entry(first.clone())
+                .or_insert_with(|| Table::new().into());
+            let inner = entry
+                .as_table_mut()
+                .ok_or("it goes into a key that is not a section")?;
             set(inner, rest, value)
         }
     }
@@ -150,10 +174,18 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), &'static 
 
 /// Replaces each `<secret>_file` by the file's content without the line end.
 fn read_secrets(table: &mut Table, at: &str) -> Result<(), ConfigError> {
-    let path_of = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    let path_of = |key: &str| {
+        if at.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{at}.{key}")
+        }
+    };
     for secret in SECRET_KEYS {
         let file_key = format!("{secret}_file");
-        let Some(Value::String(file)) = table.get(&file_key).cloned() else { continue };
+        let Some(Value::String(file)) = table.get(&file_key).cloned() else {
+            continue;
+        };
         if table.contains_key(secret) {
             let reason = format!("give either {secret} or {file_key}, not both");
             return Err(ConfigError::invalid(&path_of(&file_key), reason));
@@ -162,10 +194,17 @@ fn read_secrets(table: &mut Table, at: &str) -> Result<(), ConfigError> {
             ConfigError::invalid(&path_of(&file_key), format!("cannot read {file}: {error}"))
         })?;
         table.remove(&file_key);
-        table.insert(secret.to_owned(), Value::String(value.trim_end_matches(['\r', '\n']).into()));
+        table.insert(
+            secret.to_owned(),
+            Value::String(value.trim_end_matches(['\r', '\n']).into()),
+        );
     }
     for (key, value) in table.iter_mut() {
-        let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        let at = if at.is_empty() {
+            key.clone()
+        } else {
+            format!("{at}.{key}")
+        };
         match value {
             Value::Table(inner) => read_secrets(inner, &at)?,
             Value::Array(items) => {
@@ -204,7 +243,9 @@ mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variables = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         Config::load(None, variables, &[])
     }
 
@@ -212,17 +253,27 @@ mod tests {
     fn no_configuration_is_a_configuration() {
         let config = load(&[]).unwrap();
         assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(config.database_url().expose(), "sqlite:./kontor-data/kontor.db");
+        assert_eq!(
+            config.database_url().expose(),
+            "sqlite:./kontor-data/kontor.db"
+        );
     }
 
     #[test]
     fn the_environment_wins_over_the_file_and_flags_over_both() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kontor.toml");
-        std::fs::write(&file, "data_dir = \"a\"\n[log]\nlevel = \"warn\"\nformat = \"json\"").unwrap();
+        std::fs::write(
+            &file,
+            "data_dir = \"a\"\n[log]\nlevel = \"warn\"\nformat = \"json\"",
+        )
+        .unwrap();
         let variables = [("KONTOR__LOG__LEVEL".to_owned(), "debug".to_owned())];
         let config = Config::load(Some(&file), variables, &[("data_dir", "b".into())]).unwrap();
-        assert_eq!((config.log.level.as_str(), config.log.format), ("debug", LogFormat::Json));
+        assert_eq!(
+            (config.log.level.as_str(), config.log.format),
+            ("debug", LogFormat::Json)
+        );
         assert_eq!(config.data_dir, Path::new("b"));
     }
 
@@ -232,11 +283,27 @@ mod tests {
     fn a_bad_key_is_named_with_its_origin_and_reason() {
         for (name, value, expected) in [
             ("KONTOR__SERVER__LISTNE", "x", "listne"),
-            ("KONTOR__SERVER__WORKERS", "many", "server.workers (from KONTOR__SERVER__WORKERS)"),
+            (
+                "KONTOR__SERVER__WORKERS",
+                "many",
+                "server.workers (from KONTOR__SERVER__WORKERS)",
+            ),
             ("KONTOR__DATABASE__URL", "mysql://x", "database.url"),
-            ("KONTOR__DATABASE__URL_FILE", "/does/not/exist", "database.url_file"),
-            ("KONTOR__SERVER__PUBLIC_URL", "https://example.org/path", "server.public_url"),
-            ("KONTOR__LIMITS__MANIFEST_BYTES", "10", "limits.manifest_bytes"),
+            (
+                "KONTOR__DATABASE__URL_FILE",
+                "/does/not/exist",
+                "database.url_file",
+            ),
+            (
+                "KONTOR__SERVER__PUBLIC_URL",
+                "https://example.org/path",
+                "server.public_url",
+            ),
+            (
+                "KONTOR__LIMITS__MANIFEST_BYTES",
+                "10",
+                "limits.manifest_bytes",
+            ),
             ("KONTOR__DATA_DIR__X", "1", "data_dir"),
         ] {
             let error = load(&[(name, value)]).unwrap_err().to_string();
@@ -251,7 +318,15 @@ mod tests {
         std::fs::write(&file, "hunter2\n").unwrap();
         let name = "KONTOR__AUTH__INITIAL_ADMIN_PASSWORD_FILE";
         let config = load(&[(name, file.to_str().unwrap())]).unwrap();
-        assert_eq!(config.auth.initial_admin_password.as_ref().unwrap().expose(), "hunter2");
+        assert_eq!(
+            config
+                .auth
+                .initial_admin_password
+                .as_ref()
+                .unwrap()
+                .expose(),
+            "hunter2"
+        );
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -265,6 +340,9 @@ mod tests {
         .unwrap();
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.server.trusted_proxies.len(), 1);
-        assert_eq!(config.auth.initial_admin_password.unwrap().expose(), "12345678");
+        assert_eq!(
+            config.auth.initial_admin_password.unwrap().expose(),
+            "12345678"
+        );
     }
 }

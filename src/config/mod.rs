@@ -205,7 +205,12 @@ impl Default for ServerConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: None, max_connections: 8, wait_timeout_seconds: 10, migrate_at_start: true }
+        Self {
+            url: None,
+            max_connections: 8,
+            wait_timeout_seconds: 10,
+            migrate_at_start: true,
+        }
     }
 }
 
@@ -224,13 +229,20 @@ impl Default for AuthConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { manifest_bytes: 4 << 20, blob_bytes: 1 << 40, connections_per_worker: 25_000 }
+        Self {
+            manifest_bytes: 4 << 20,
+            blob_bytes: 1 << 40,
+            connections_per_worker: 25_000,
+        }
     }
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -238,13 +250,19 @@ impl Config {
     /// The database's address, with the default filled in.
     pub fn database_url(&self) -> Secret {
         self.database.url.clone().unwrap_or_else(|| {
-            Secret::new(format!("sqlite:{}", self.data_dir.join("kontor.db").display()))
+            Secret::new(format!(
+                "sqlite:{}",
+                self.data_dir.join("kontor.db").display()
+            ))
         })
     }
 
     /// Where the signing key lies.
     pub fn signing_key_file(&self) -> PathBuf {
-        self.auth.signing_key_file.clone().unwrap_or_else(|| self.data_dir.join("signing-key.pem"))
+        self.auth
+            .signing_key_file
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("signing-key.pem"))
     }
 
     /// The storage backends by name, with the default filled in.
@@ -252,7 +270,10 @@ impl Config {
         if !self.storage.is_empty() {
             return self.storage.clone();
         }
-        let folder = StorageConfig::Filesystem { path: self.data_dir.join("storage"), fsync: true };
+        let folder = StorageConfig::Filesystem {
+            path: self.data_dir.join("storage"),
+            fsync: true,
+        };
         BTreeMap::from([(DEFAULT_STORAGE.to_owned(), folder)])
     }
 
@@ -265,33 +286,54 @@ impl Config {
     fn validate(self) -> Result<Self, ConfigError> {
         let fault = |key: &str, why: &str| Err(ConfigError::invalid(key, why));
         if self.server.listen.is_empty() {
-            return fault("server.listen", "at least one address is needed, such as \"127.0.0.1:8080\"");
+            return fault(
+                "server.listen",
+                "at least one address is needed, such as \"127.0.0.1:8080\"",
+            );
         }
         if let Some(url) = &self.server.public_url {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.path() == "/";
             if !is_plain || url.query().is_some() || !url.username().is_empty() {
-                return fault("server.public_url", "it must be http(s)://host[:port] without a path");
+                return fault(
+                    "server.public_url",
+                    "it must be http(s)://host[:port] without a path",
+                );
             }
         }
         let url = self.database_url();
-        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| url.expose().starts_with(s)) {
+        if !["sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|s| url.expose().starts_with(s))
+        {
             return fault("database.url", "it must begin with sqlite: or postgres://");
         }
         if self.database.max_connections == 0 {
-            return fault("database.max_connections", "at least one connection is needed");
+            return fault(
+                "database.max_connections",
+                "at least one connection is needed",
+            );
         }
         if !self.storage.is_empty() && !self.storage.contains_key(&self.default_storage) {
             return fault("default_storage", "it names no [storage.<name>] section");
         }
         if self.limits.manifest_bytes < 4 << 20 {
-            return fault("limits.manifest_bytes", "the OCI specification asks for at least 4194304");
+            return fault(
+                "limits.manifest_bytes",
+                "the OCI specification asks for at least 4194304",
+            );
         }
         if self.auth.pull_token_seconds < 60 || self.auth.push_token_seconds < 60 {
-            return fault("auth.pull_token_seconds", "tokens must be valid for 60 seconds at least");
+            return fault(
+                "auth.pull_token_seconds",
+                "tokens must be valid for 60 seconds at least",
+            );
         }
         for user in &self.auth.static_users.users {
             if user.name.is_empty() || user.name.contains(':') {
-                return fault("auth.static_users.users", "a user name must not be empty or hold a colon");
+                return fault(
+                    "auth.static_users.users",
+                    "a user name must not be empty or hold a colon",
+                );
             }
             if !user.password_hash.expose().starts_with("$argon2id$") {
                 return fault(

@@ -6,8 +6,9 @@ use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
 use super::{
-    Conn, as_i64, as_u64,
+    Conn,
     accounts::AccountRow,
+    as_i64, as_u64,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_note},
     repos::Repo,
@@ -35,7 +36,11 @@ pub(super) type ChunkRow = (String, String, i64);
 
 impl Chunk {
     pub(super) fn from_row((object_id, storage, size): ChunkRow) -> Result<Self> {
-        Ok(Self { object_id: stored(&object_id)?, storage, size_bytes: as_u64(size) })
+        Ok(Self {
+            object_id: stored(&object_id)?,
+            storage,
+            size_bytes: as_u64(size),
+        })
     }
 }
 
@@ -67,7 +72,12 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
             blobs::id,
             blobs::size_bytes,
             AccountRow::as_select(),
-            (blob_chunks::object_id, blob_chunks::storage, blob_chunks::size_bytes).nullable(),
+            (
+                blob_chunks::object_id,
+                blob_chunks::storage,
+                blob_chunks::size_bytes,
+            )
+                .nullable(),
         ))
         .load(conn)?;
     let mut found: Option<Blob> = None;
@@ -111,10 +121,16 @@ pub fn blob_put(
                 chunks_insert(conn, id, chunks)?;
             }
             blob_mount(conn, repo.id, id)?;
-            return Ok(if inserted { BlobPut::Stored } else { BlobPut::Known });
+            return Ok(if inserted {
+                BlobPut::Stored
+            } else {
+                BlobPut::Known
+            });
         }
     }
-    Err(Error::unavailable("a blob was deleted as often as it was stored"))
+    Err(Error::unavailable(
+        "a blob was deleted as often as it was stored",
+    ))
 }
 
 fn blob_insert(
@@ -168,7 +184,10 @@ fn blob_lock(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Result<
 
 fn blob_mount(conn: &mut Conn, repo_id: i64, blob_id: i64) -> Result<()> {
     on_backend!(conn, |c| diesel::insert_into(blob_mounts::table)
-        .values((blob_mounts::repo_id.eq(repo_id), blob_mounts::blob_id.eq(blob_id)))
+        .values((
+            blob_mounts::repo_id.eq(repo_id),
+            blob_mounts::blob_id.eq(blob_id)
+        ))
         .on_conflict((blob_mounts::repo_id, blob_mounts::blob_id))
         .do_nothing()
         .execute(c))?;
@@ -186,7 +205,9 @@ pub fn blob_mount_from(
     if from.account != target.account.name {
         return Ok(false);
     }
-    let Some(blob_id) = blob_lock(conn, &target.account.name, digest)? else { return Ok(false) };
+    let Some(blob_id) = blob_lock(conn, &target.account.name, digest)? else {
+        return Ok(false);
+    };
     let is_there = diesel::select(diesel::dsl::exists(
         blob_mounts::table
             .inner_join(repos::table)
@@ -269,14 +290,20 @@ pub fn blob_remove(
 ) -> Result<Vec<LooseObject>> {
     let rows: Vec<ChunkRow> = blob_chunks::table
         .filter(blob_chunks::blob_id.eq(blob_id))
-        .select((blob_chunks::object_id, blob_chunks::storage, blob_chunks::size_bytes))
+        .select((
+            blob_chunks::object_id,
+            blob_chunks::storage,
+            blob_chunks::size_bytes,
+        ))
         .load(conn)?;
     diesel::delete(blobs::table.find(blob_id)).execute(conn)?;
     let mut objects = Vec::with_capacity(rows.len());
     for row in rows {
         let chunk = Chunk::from_row(row)?;
-        let object =
-            LooseObject { key: ObjectKey::Chunk(chunk.object_id), storage: chunk.storage };
+        let object = LooseObject {
+            key: ObjectKey::Chunk(chunk.object_id),
+            storage: chunk.storage,
+        };
         loose_object_note(conn, account, &object, now)?;
         objects.push(object);
     }
@@ -310,5 +337,8 @@ pub fn blobs_in_repo(
         Conn::Postgres(c) => query.for_share().load(c)?,
         Conn::Sqlite(c) => query.load(c)?,
     };
-    Ok(rows.into_iter().map(|(digest, id, size)| (digest, id, as_u64(size))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(digest, id, size)| (digest, id, as_u64(size)))
+        .collect())
 }

@@ -65,7 +65,10 @@ pub fn findings(conn: &mut Conn) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (rule, query) in RULES {
         let rows: Vec<Finding> = diesel::sql_query(query).load(conn)?;
-        found.extend(rows.into_iter().map(|row| format!("broken rule: {rule}: {}", row.what)));
+        found.extend(
+            rows.into_iter()
+                .map(|row| format!("broken rule: {rule}: {}", row.what)),
+        );
     }
     if let Conn::Sqlite(sqlite) = conn {
         let rows: Vec<Finding> =
@@ -74,8 +77,12 @@ pub fn findings(conn: &mut Conn) -> Result<Vec<String>> {
         let bad = rows.into_iter().filter(|row| row.what != "ok");
         found.extend(bad.map(|row| format!("SQLite integrity check: {}", row.what)));
         let rows: Vec<Finding> =
-            diesel::sql_query("SELECT \"table\" AS what FROM pragma_foreign_key_check").load(sqlite)?;
-        found.extend(rows.into_iter().map(|row| format!("broken foreign key in {}", row.what)));
+            diesel::sql_query("SELECT \"table\" AS what FROM pragma_foreign_key_check")
+                .load(sqlite)?;
+        found.extend(
+            rows.into_iter()
+                .map(|row| format!("broken foreign key in {}", row.what)),
+        );
     }
     Ok(found)
 }
@@ -131,15 +138,21 @@ pub fn expected_objects(
                 "manifest" => ObjectKey::Manifest(id),
                 _ => ObjectKey::Chunk(id),
             };
-            Ok(ExpectedObject { key, storage: row.storage, size_bytes: as_u64(row.size_bytes) })
+            Ok(ExpectedObject {
+                key,
+                storage: row.storage,
+                size_bytes: as_u64(row.size_bytes),
+            })
         })
         .collect()
 }
 
 /// The names of all accounts.
 pub fn account_names(conn: &mut Conn) -> Result<Vec<AccountName>> {
-    let names: Vec<String> =
-        accounts::table.order(accounts::name).select(accounts::name).load(conn)?;
+    let names: Vec<String> = accounts::table
+        .order(accounts::name)
+        .select(accounts::name)
+        .load(conn)?;
     names.iter().map(|name| stored(name)).collect()
 }
 
@@ -159,7 +172,9 @@ pub fn blob_page(
         .limit(limit)
         .select((blobs::id, blobs::digest))
         .load(conn)?;
-    rows.into_iter().map(|(id, digest)| Ok((id, stored(&digest)?))).collect()
+    rows.into_iter()
+        .map(|(id, digest)| Ok((id, stored(&digest)?)))
+        .collect()
 }
 
 /// The chunks of a blob by its number, in order.
@@ -168,7 +183,13 @@ pub fn blob_chunks_of(conn: &mut Conn, blob_id: i64) -> Result<Vec<super::blobs:
     let rows: Vec<(String, String, i64)> = blob_chunks::table
         .filter(blob_chunks::blob_id.eq(blob_id))
         .order(blob_chunks::number)
-        .select((blob_chunks::object_id, blob_chunks::storage, blob_chunks::size_bytes))
+        .select((
+            blob_chunks::object_id,
+            blob_chunks::storage,
+            blob_chunks::size_bytes,
+        ))
         .load(conn)?;
-    rows.into_iter().map(super::blobs::Chunk::from_row).collect()
+    rows.into_iter()
+        .map(super::blobs::Chunk::from_row)
+        .collect()
 }

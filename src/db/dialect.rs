@@ -42,15 +42,20 @@ pub(super) fn is_sqlite(url: &str) -> bool {
 }
 
 fn sqlite_path(url: &str) -> Option<&str> {
-    url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))
+    url.strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"))
 }
 
 /// Opens a connection. The error says nothing of the address: it may hold a password.
 pub(super) fn connect(url: &str) -> Result<Conn> {
     let Some(path) = sqlite_path(url) else {
-        return PgConnection::establish(url).map(Conn::Postgres).map_err(|error| {
-            unavailable(format!("cannot connect to PostgreSQL; check database.url and the server: {error}"))
-        });
+        return PgConnection::establish(url)
+            .map(Conn::Postgres)
+            .map_err(|error| {
+                unavailable(format!(
+                    "cannot connect to PostgreSQL; check database.url and the server: {error}"
+                ))
+            });
     };
     make_private_file(path)?;
     let failed = |error: &dyn std::fmt::Display| {
@@ -59,7 +64,8 @@ pub(super) fn connect(url: &str) -> Result<Conn> {
         ))
     };
     let mut conn = SqliteConnection::establish(path).map_err(|error| failed(&error))?;
-    conn.batch_execute(SQLITE_PRAGMAS).map_err(|error| failed(&error))?;
+    conn.batch_execute(SQLITE_PRAGMAS)
+        .map_err(|error| failed(&error))?;
     Ok(Conn::Sqlite(conn))
 }
 
@@ -70,7 +76,12 @@ fn make_private_file(path: &str) -> Result<()> {
     if Path::new(path).exists() || path.starts_with(":memory:") || path.starts_with("file:") {
         return Ok(());
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => {
@@ -81,7 +92,11 @@ fn make_private_file(path: &str) -> Result<()> {
 }
 
 fn unavailable(cause: String) -> Error {
-    Error::with_message(Code::Unavailable, "the database is not available; try again").caused_by(cause)
+    Error::with_message(
+        Code::Unavailable,
+        "the database is not available; try again",
+    )
+    .caused_by(cause)
 }
 
 /// Whether the connection to the server is gone, so that another one may work.
@@ -95,7 +110,10 @@ pub(super) fn is_disconnect(error: &Error) -> bool {
 }
 
 fn is_lost(kind: &DatabaseErrorKind) -> bool {
-    matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand)
+    matches!(
+        kind,
+        DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand
+    )
 }
 
 /// Whether the same statement may succeed later without anybody changing it.
@@ -127,7 +145,10 @@ pub(super) fn is_temporary(error: &DieselError) -> bool {
         DieselError::DatabaseError(kind, _) if is_lost(kind) => true,
         DieselError::DatabaseError(_, information) => {
             let text = information.message();
-            SQLITE_OUTAGES.iter().chain(&POSTGRES_OUTAGES).any(|outage| text.contains(outage))
+            SQLITE_OUTAGES
+                .iter()
+                .chain(&POSTGRES_OUTAGES)
+                .any(|outage| text.contains(outage))
         }
         _ => false,
     }

@@ -51,7 +51,11 @@ pub fn loose_object_list(conn: &mut Conn, account: &AccountName) -> Result<Vec<L
     let rows: Vec<(String, String, String)> = loose_objects::table
         .filter(loose_objects::account_name.eq(account.as_str()))
         .order(loose_objects::noted_at)
-        .select((loose_objects::kind, loose_objects::object_id, loose_objects::storage))
+        .select((
+            loose_objects::kind,
+            loose_objects::object_id,
+            loose_objects::storage,
+        ))
         .load(conn)?;
     rows.into_iter()
         .map(|(kind, id, storage)| {

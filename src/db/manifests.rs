@@ -10,9 +10,7 @@ use super::{
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_forget, loose_object_note},
     repos::Repo,
-    schema::{
-        accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags,
-    },
+    schema::{accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags},
     stored,
 };
 use crate::{
@@ -45,11 +43,17 @@ pub fn manifest_find(
         .filter(repos::account_name.eq(name.account.as_str()))
         .filter(repos::name.eq(name.repo.as_str()))
         .filter(accounts::is_deleting.eq(false))
-        .select((manifests::repo_id, manifests::digest, manifests::media_type, manifests::content));
+        .select((
+            manifests::repo_id,
+            manifests::digest,
+            manifests::media_type,
+            manifests::content,
+        ));
     let row: Option<Row> = match reference {
-        Reference::Digest(digest) => {
-            in_repo.filter(manifests::digest.eq(digest.as_str())).first(conn).optional()?
-        }
+        Reference::Digest(digest) => in_repo
+            .filter(manifests::digest.eq(digest.as_str()))
+            .first(conn)
+            .optional()?,
         Reference::Tag(tag) => in_repo
             .inner_join(
                 tags::table.on(tags::repo_id
@@ -61,23 +65,26 @@ pub fn manifest_find(
             .optional()?,
     };
     row.map(|(repo_id, digest, media_type, content)| {
-        Ok(StoredManifest { repo_id, digest: stored(&digest)?, media_type, content })
+        Ok(StoredManifest {
+            repo_id,
+            digest: stored(&digest)?,
+            media_type,
+            content,
+        })
     })
     .transpose()
 }
 
 /// Whether the repository has the manifest.
 pub fn manifest_exists(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result<bool> {
-    Ok(diesel::select(diesel::dsl::exists(manifests::table.find((repo_id, digest.as_str()))))
-        .get_result(conn)?)
+    Ok(diesel::select(diesel::dsl::exists(
+        manifests::table.find((repo_id, digest.as_str())),
+    ))
+    .get_result(conn)?)
 }
 
 /// Those of `digests` that the repository has as manifests, held until the transaction ends.
-pub fn manifests_in_repo(
-    conn: &mut Conn,
-    repo_id: i64,
-    digests: &[Digest],
-) -> Result<Vec<String>> {
+pub fn manifests_in_repo(conn: &mut Conn, repo_id: i64, digests: &[Digest]) -> Result<Vec<String>> {
     let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
     let query = manifests::table
         .filter(manifests::repo_id.eq(repo_id))
@@ -175,7 +182,10 @@ pub fn tag_put(
         ))
         .on_conflict((tags::repo_id, tags::name))
         .do_update()
-        .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now.naive_utc())))
+        .set((
+            tags::digest.eq(digest.as_str()),
+            tags::pushed_at.eq(now.naive_utc())
+        ))
         .execute(c))?;
     Ok(())
 }
@@ -209,7 +219,9 @@ pub fn manifest_delete(
         Conn::Postgres(c) => query.for_update().first(c).optional()?,
         Conn::Sqlite(c) => query.first(c).optional()?,
     };
-    let Some((object_id, storage)) = row else { return Ok(ManifestDelete::Missing) };
+    let Some((object_id, storage)) = row else {
+        return Ok(ManifestDelete::Missing);
+    };
     let parent: Option<String> = manifest_manifest_refs::table
         .filter(manifest_manifest_refs::repo_id.eq(repo.id))
         .filter(manifest_manifest_refs::child_digest.eq(digest.as_str()))
@@ -221,7 +233,10 @@ pub fn manifest_delete(
         return Ok(ManifestDelete::InUse { by });
     }
     diesel::delete(manifests::table.find((repo.id, digest.as_str()))).execute(conn)?;
-    let object = LooseObject { key: ObjectKey::Manifest(stored(&object_id)?), storage };
+    let object = LooseObject {
+        key: ObjectKey::Manifest(stored(&object_id)?),
+        storage,
+    };
     loose_object_note(conn, &repo.account.name, &object, now)?;
     Ok(ManifestDelete::Gone(object))
 }
@@ -259,7 +274,12 @@ pub fn referrer_page(
         .load(conn)?;
     rows.into_iter()
         .map(|(digest, media_type, content)| {
-            Ok(StoredManifest { repo_id, digest: stored(&digest)?, media_type, content })
+            Ok(StoredManifest {
+                repo_id,
+                digest: stored(&digest)?,
+                media_type,
+                content,
+            })
         })
         .collect()
 }

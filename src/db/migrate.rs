@@ -35,8 +35,11 @@ pub(super) fn run(conn: &mut Conn) -> Result<Vec<String>> {
 /// The versions that are still to be run.
 pub(super) fn pending(conn: &mut Conn) -> Result<Vec<String>> {
     let source = migrations(conn);
-    let names = on_backend!(conn, |c| c
-        .pending_migrations(source)
-        .map(|pending| pending.iter().map(|m| m.name().version().to_string()).collect()));
+    let names = on_backend!(conn, |c| c.pending_migrations(source).map(|pending| {
+        pending
+            .iter()
+            .map(|m| m.name().version().to_string())
+            .collect()
+    }));
     names.map_err(Error::internal)
 }

@@ -83,7 +83,9 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     {
-        self.writers.run(move |lease| write_transaction(lease, transaction)).await
+        self.writers
+            .run(move |lease| write_transaction(lease, transaction))
+            .await
     }
 
     /// Brings the schema up to date. Several processes may do it at once.
@@ -93,7 +95,9 @@ impl Db {
 
     /// The migrations that are still to be run.
     pub async fn pending_migrations(&self) -> Result<Vec<String>> {
-        self.writers.run(|lease| migrate::pending(&mut lease.conn)).await
+        self.writers
+            .run(|lease| migrate::pending(&mut lease.conn))
+            .await
     }
 
     /// Tries the database.
@@ -147,8 +151,11 @@ fn begin(conn: &mut Conn) -> diesel::QueryResult<()> {
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {
         if dialect::is_temporary(&error) {
-            Error::with_message(Code::Unavailable, "the database is not available; try again")
-                .caused_by(error)
+            Error::with_message(
+                Code::Unavailable,
+                "the database is not available; try again",
+            )
+            .caused_by(error)
         } else {
             Error::internal(error)
         }
@@ -163,7 +170,9 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     text.parse().map_err(|error: T::Err| {
-        Error::internal(format!("the database holds {text:?}, which cannot be read: {error}"))
+        Error::internal(format!(
+            "the database holds {text:?}, which cannot be read: {error}"
+        ))
     })
 }
 

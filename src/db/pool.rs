@@ -68,7 +68,8 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce(&mut Lease) -> Result<T> + Send + 'static,
     {
-        let permit = tokio::time::timeout(self.wait_timeout, Arc::clone(&self.permits).acquire_owned());
+        let permit =
+            tokio::time::timeout(self.wait_timeout, Arc::clone(&self.permits).acquire_owned());
         let permit = permit
             .await
             .map_err(|_| {
@@ -90,17 +91,23 @@ impl Pool {
             let result = work(&mut lease);
             let is_lost = result.as_ref().is_err_and(is_disconnect);
             if !is_lost && lease.is_usable() {
-                idle.lock().unwrap_or_else(PoisonError::into_inner).push(lease.conn);
+                idle.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(lease.conn);
             }
             result
         };
-        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(Error::internal)?
     }
 }
 
 /// Without the address: it may hold a password.
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("free", &self.permits.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("free", &self.permits.available_permits())
+            .finish_non_exhaustive()
     }
 }

@@ -36,7 +36,13 @@ pub fn repo_find(conn: &mut Conn, name: &FullRepoName) -> Result<Option<Repo>> {
         .select((repos::id, AccountRow::as_select()))
         .first(conn)
         .optional()?;
-    row.map(|(id, account)| Ok(Repo { id, account: account.into_account()? })).transpose()
+    row.map(|(id, account)| {
+        Ok(Repo {
+            id,
+            account: account.into_account()?,
+        })
+    })
+    .transpose()
 }
 
 /// The repository of that name; `NAME_UNKNOWN` if there is none.
@@ -78,7 +84,9 @@ pub fn repo_page(
         after.map_or(("", ""), |name| (name.account.as_str(), name.repo.as_str()));
     let rows: Vec<(String, String)> = repos::table
         .filter(repos::account_name.eq_any(names))
-        .filter(diesel::dsl::exists(manifests::table.filter(manifests::repo_id.eq(repos::id))))
+        .filter(diesel::dsl::exists(
+            manifests::table.filter(manifests::repo_id.eq(repos::id)),
+        ))
         .filter(
             repos::account_name
                 .gt(account)
@@ -88,14 +96,18 @@ pub fn repo_page(
         .select((repos::account_name, repos::name))
         .limit(limit)
         .load(conn)?;
-    rows.iter().map(|(account, repo)| full_name(account, repo)).collect()
+    rows.iter()
+        .map(|(account, repo)| full_name(account, repo))
+        .collect()
 }
 
 /// How many repositories of an account hold manifests.
 pub fn repo_count_with_manifests(conn: &mut Conn, account: &AccountName) -> Result<i64> {
     let count = repos::table
         .filter(repos::account_name.eq(account.as_str()))
-        .filter(diesel::dsl::exists(manifests::table.filter(manifests::repo_id.eq(repos::id))))
+        .filter(diesel::dsl::exists(
+            manifests::table.filter(manifests::repo_id.eq(repos::id)),
+        ))
         .count()
         .get_result(conn)?;
     Ok(count)

@@ -5,8 +5,9 @@ use diesel::prelude::*;
 use storage_drivers::ObjectKey;
 
 use super::{
-    Conn, as_i64, as_u64,
+    Conn,
     accounts::AccountRow,
+    as_i64, as_u64,
     blobs::{Chunk, ChunkRow},
     loose_objects::{LooseObject, loose_object_forget, loose_object_note},
     repos::Repo,
@@ -59,11 +60,7 @@ pub fn upload_insert(
 }
 
 /// The upload, if it belongs to that repository.
-pub fn upload_find(
-    conn: &mut Conn,
-    name: &FullRepoName,
-    id: UploadId,
-) -> Result<Option<Upload>> {
+pub fn upload_find(conn: &mut Conn, name: &FullRepoName, id: UploadId) -> Result<Option<Upload>> {
     type Row = (i64, i32, Vec<u8>, chrono::NaiveDateTime, i64, AccountRow);
     let row: Option<Row> = uploads::table
         .inner_join(repos::table.inner_join(accounts::table))
@@ -86,7 +83,10 @@ pub fn upload_find(
     };
     Ok(Some(Upload {
         id,
-        repo: Repo { id: repo_id, account: account.into_account()? },
+        repo: Repo {
+            id: repo_id,
+            account: account.into_account()?,
+        },
         size_bytes: as_u64(size),
         chunk_count,
         hasher: Hasher::restore(&state),
@@ -134,7 +134,11 @@ pub fn upload_chunks(conn: &mut Conn, id: UploadId) -> Result<Vec<Chunk>> {
     let rows: Vec<ChunkRow> = upload_chunks::table
         .filter(upload_chunks::upload_id.eq(id.to_string()))
         .order(upload_chunks::number)
-        .select((upload_chunks::object_id, upload_chunks::storage, upload_chunks::size_bytes))
+        .select((
+            upload_chunks::object_id,
+            upload_chunks::storage,
+            upload_chunks::size_bytes,
+        ))
         .load(conn)?;
     rows.into_iter().map(Chunk::from_row).collect()
 }
@@ -172,7 +176,10 @@ pub fn loosen(
 ) -> Result<Vec<LooseObject>> {
     let objects: Vec<LooseObject> = chunks
         .into_iter()
-        .map(|chunk| LooseObject { key: ObjectKey::Chunk(chunk.object_id), storage: chunk.storage })
+        .map(|chunk| LooseObject {
+            key: ObjectKey::Chunk(chunk.object_id),
+            storage: chunk.storage,
+        })
         .collect();
     for object in &objects {
         loose_object_note(conn, &upload.repo.account.name, object, now)?;
@@ -192,11 +199,15 @@ pub fn uploads_cancel_all(
         .select((upload_chunks::object_id, upload_chunks::storage))
         .load(conn)?;
     for (object_id, storage) in rows {
-        let object = LooseObject { key: ObjectKey::Chunk(stored(&object_id)?), storage };
+        let object = LooseObject {
+            key: ObjectKey::Chunk(stored(&object_id)?),
+            storage,
+        };
         loose_object_note(conn, account, &object, now)?;
     }
-    let of_account =
-        repos::table.filter(repos::account_name.eq(account.as_str())).select(repos::id);
+    let of_account = repos::table
+        .filter(repos::account_name.eq(account.as_str()))
+        .select(repos::id);
     diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account))).execute(conn)?;
     Ok(())
 }

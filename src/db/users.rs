@@ -18,7 +18,11 @@ pub fn user_find(conn: &mut Conn, name: &str) -> Result<Option<User>> {
         .optional()?;
     row.map(|(password_hash, grants)| {
         let grants: Vec<Grant> = serde_json::from_str(&grants).map_err(Error::internal)?;
-        Ok(User { name: name.to_owned(), password_hash, grants })
+        Ok(User {
+            name: name.to_owned(),
+            password_hash,
+            grants,
+        })
     })
     .transpose()
 }

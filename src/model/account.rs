@@ -43,10 +43,14 @@ impl AccountSettings {
     /// Says what is wrong with the settings, if anything is.
     pub fn validate(&self) -> Result<(), String> {
         if self.rbac_policies.len() > MAX_RBAC_POLICIES {
-            return Err(format!("an account can have at most {MAX_RBAC_POLICIES} RBAC policies"));
+            return Err(format!(
+                "an account can have at most {MAX_RBAC_POLICIES} RBAC policies"
+            ));
         }
         for (number, policy) in self.rbac_policies.iter().enumerate() {
-            policy.validate().map_err(|reason| format!("rbac_policies[{number}]: {reason}"))?;
+            policy
+                .validate()
+                .map_err(|reason| format!("rbac_policies[{number}]: {reason}"))?;
         }
         match &self.serves_namespace {
             Some(namespace) if !is_host(namespace) => {
@@ -79,7 +83,9 @@ pub fn canonical_namespace(namespace: &str) -> String {
 fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 255
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b))
 }
 
 #[cfg(test)]
@@ -98,9 +104,16 @@ mod tests {
             r#"{"rbac_policies":[{"match_repository":"(","permissions":["anonymous_pull"]}]}"#,
         )
         .unwrap();
-        assert!(settings.validate().unwrap_err().starts_with("rbac_policies[0]"));
-        let settings =
-            AccountSettings { serves_namespace: Some("not a host".into()), ..Default::default() };
+        assert!(
+            settings
+                .validate()
+                .unwrap_err()
+                .starts_with("rbac_policies[0]")
+        );
+        let settings = AccountSettings {
+            serves_namespace: Some("not a host".into()),
+            ..Default::default()
+        };
         assert!(settings.validate().is_err());
     }
 }

@@ -22,7 +22,13 @@ pub enum Permission {
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Self; 5] = [Self::View, Self::Pull, Self::Push, Self::Delete, Self::Change];
+    pub const ALL: [Self; 5] = [
+        Self::View,
+        Self::Pull,
+        Self::Push,
+        Self::Delete,
+        Self::Change,
+    ];
 
     /// The name in policies, tokens and errors.
     pub fn as_str(self) -> &'static str {

@@ -61,12 +61,20 @@ impl RbacPolicy {
             Some(_) if is_anonymous => {
                 return Err("anonymous_pull cannot be narrowed by match_username".into());
             }
-            None if self.permissions.iter().any(|p| *p != PolicyPermission::AnonymousPull) => {
-                return Err("pull, push and delete need match_username; \".*\" is every user".into());
+            None if self
+                .permissions
+                .iter()
+                .any(|p| *p != PolicyPermission::AnonymousPull) =>
+            {
+                return Err(
+                    "pull, push and delete need match_username; \".*\" is every user".into(),
+                );
             }
             _ => {}
         }
-        for pattern in [Some(&self.match_repository), self.match_username.as_ref()].into_iter().flatten()
+        for pattern in [Some(&self.match_repository), self.match_username.as_ref()]
+            .into_iter()
+            .flatten()
         {
             whole(pattern).map_err(|error| format!("{pattern:?} is not usable: {error}"))?;
         }
@@ -75,7 +83,10 @@ impl RbacPolicy {
 
     /// Whether this rule allows `permission` on `repo`; `user` is `None` for the anonymous.
     pub fn allows(&self, permission: Permission, repo: &RepoName, user: Option<&str>) -> bool {
-        let is_given = self.permissions.iter().any(|p| p.gives(permission, user.is_none()));
+        let is_given = self
+            .permissions
+            .iter()
+            .any(|p| p.gives(permission, user.is_none()));
         is_given
             && matches(&self.match_repository, repo.as_str())
             && match (&self.match_username, user) {
@@ -93,11 +104,15 @@ pub fn any_allows(
     repo: &RepoName,
     user: Option<&str>,
 ) -> bool {
-    policies.iter().any(|policy| policy.allows(permission, repo, user))
+    policies
+        .iter()
+        .any(|policy| policy.allows(permission, repo, user))
 }
 
 fn whole(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_SIZE_LIMIT_BYTES).build()
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(PATTERN_SIZE_LIMIT_BYTES)
+        .build()
 }
 
 /// A pattern that does not compile matches nothing: it was checked when it was stored.
@@ -109,7 +124,11 @@ fn matches(pattern: &str, text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn policy(repository: &str, username: Option<&str>, permissions: &[PolicyPermission]) -> RbacPolicy {
+    fn policy(
+        repository: &str,
+        username: Option<&str>,
+        permissions: &[PolicyPermission],
+    ) -> RbacPolicy {
         RbacPolicy {
             match_repository: repository.into(),
             match_username: username.map(Into::into),
@@ -136,14 +155,23 @@ mod tests {
     fn anonymous_pull_gives_nothing_but_pull() {
         let public = policy(".*", None, &[PolicyPermission::AnonymousPull]);
         assert!(public.allows(Permission::Pull, &repo("x"), Some("ann")));
-        for permission in [Permission::Push, Permission::Delete, Permission::View, Permission::Change] {
+        for permission in [
+            Permission::Push,
+            Permission::Delete,
+            Permission::View,
+            Permission::Change,
+        ] {
             assert!(!public.allows(permission, &repo("x"), None), "{permission}");
         }
     }
 
     #[test]
     fn user_rules_never_reach_the_anonymous() {
-        let team = policy("team/.*", Some("ann|bob"), &[PolicyPermission::Pull, PolicyPermission::Push]);
+        let team = policy(
+            "team/.*",
+            Some("ann|bob"),
+            &[PolicyPermission::Pull, PolicyPermission::Push],
+        );
         assert!(team.allows(Permission::Push, &repo("team/x"), Some("bob")));
         assert!(!team.allows(Permission::Push, &repo("team/x"), Some("bobby")));
         assert!(!team.allows(Permission::Delete, &repo("team/x"), Some("bob")));
@@ -157,10 +185,18 @@ mod tests {
             policy("x", Some("y"), &[PolicyPermission::AnonymousPull]),
             policy("x", None, &[PolicyPermission::Push]),
             policy("x", Some("y"), &[]),
-            policy("a{1000}{1000}{1000}", None, &[PolicyPermission::AnonymousPull]),
+            policy(
+                "a{1000}{1000}{1000}",
+                None,
+                &[PolicyPermission::AnonymousPull],
+            ),
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }
-        assert!(policy("x", Some(".*"), &[PolicyPermission::Push]).validate().is_ok());
+        assert!(
+            policy("x", Some(".*"), &[PolicyPermission::Push])
+                .validate()
+                .is_ok()
+        );
     }
 }

@@ -65,7 +65,9 @@ impl Caller {
     fn unauthorized(&self, scope: Option<&Scope>, error: Option<ChallengeError>) -> Error {
         let message = match error {
             None => "authentication is required",
-            Some(ChallengeError::InvalidToken) => "the token is not valid (any more); get a new one",
+            Some(ChallengeError::InvalidToken) => {
+                "the token is not valid (any more); get a new one"
+            }
             Some(ChallengeError::InsufficientScope) => "the token does not allow this",
         };
         Error::with_message(Code::Unauthorized, message)
@@ -134,9 +136,9 @@ impl<P> RepoAccess<P> {
     /// Refuses an expired token unless it may still finish an upload that began at `created_at`.
     pub(super) fn may_finish_upload(&self, created_at: DateTime<Utc>) -> Result<()> {
         match self.uploads_before {
-            Some(limit) if created_at >= limit => {
-                Err(self.caller.unauthorized(None, Some(ChallengeError::InvalidToken)))
-            }
+            Some(limit) if created_at >= limit => Err(self
+                .caller
+                .unauthorized(None, Some(ChallengeError::InvalidToken))),
             _ => Ok(()),
         }
     }
@@ -166,7 +168,11 @@ impl Registry {
         challenge: Challenge,
         remapped_to: Option<AccountName>,
     ) -> Result<Caller> {
-        let mut caller = Caller { authority: Authority::Anonymous, challenge, remapped_to };
+        let mut caller = Caller {
+            authority: Authority::Anonymous,
+            challenge,
+            remapped_to,
+        };
         match authorization {
             None => {}
             Some(Authorization::Basic { user, password }) => {
@@ -190,7 +196,11 @@ impl Registry {
     }
 
     /// Asks the drivers in order who has this name and password.
-    pub(super) async fn authenticate(&self, user: &str, secret: &str) -> Result<Identity, AuthError> {
+    pub(super) async fn authenticate(
+        &self,
+        user: &str,
+        secret: &str,
+    ) -> Result<Identity, AuthError> {
         for driver in &self.drivers {
             let offered = Credentials::Password { user, secret };
             if let Some(identity) = driver.authenticate(offered).await? {
@@ -235,7 +245,12 @@ impl Registry {
                 if !self.user_may(Some(identity), &name, P::PERMISSION).await? {
                     return Err(Error::with_message(
                         Code::Denied,
-                        format!("{} is not allowed to {} {}", identity.user, P::PERMISSION, scope.name),
+                        format!(
+                            "{} is not allowed to {} {}",
+                            identity.user,
+                            P::PERMISSION,
+                            scope.name
+                        ),
                     ));
                 }
             }
@@ -245,7 +260,12 @@ impl Registry {
                 }
             }
         }
-        Ok(RepoAccess { name, caller, uploads_before, permission: PhantomData })
+        Ok(RepoAccess {
+            name,
+            caller,
+            uploads_before,
+            permission: PhantomData,
+        })
     }
 
     fn is_in_grace(&self, claims: &Claims) -> bool {
@@ -254,7 +274,12 @@ impl Registry {
         expired_at <= now && now < expired_at + UPLOAD_GRACE
     }
 
-    fn refuse_expired(&self, caller: &Caller, claims: &Claims, scope: Option<&Scope>) -> Result<()> {
+    fn refuse_expired(
+        &self,
+        caller: &Caller,
+        claims: &Claims,
+        scope: Option<&Scope>,
+    ) -> Result<()> {
         if self.clock.now() < claims.expires_at() {
             return Ok(());
         }
@@ -265,7 +290,9 @@ impl Registry {
     pub(super) async fn may_also_pull(&self, caller: &Caller, name: &FullRepoName) -> Result<bool> {
         match &caller.authority {
             Authority::Token(claims) => Ok(claims.allows(&caller.shown_name(name), Action::Pull)),
-            Authority::User(identity) => self.user_may(Some(identity), name, Permission::Pull).await,
+            Authority::User(identity) => {
+                self.user_may(Some(identity), name, Permission::Pull).await
+            }
             Authority::Anonymous => self.user_may(None, name, Permission::Pull).await,
         }
     }
@@ -279,17 +306,25 @@ impl Registry {
         permission: Permission,
     ) -> Result<bool> {
         let account = name.account.clone();
-        let account = self.db.read(move |conn| account_find(conn, &account)).await?;
+        let account = self
+            .db
+            .read(move |conn| account_find(conn, &account))
+            .await?;
         let Some(account) = account else {
-            return self.driver_permits(identity, permission, ANY_AUTH_TENANT).await;
+            return self
+                .driver_permits(identity, permission, ANY_AUTH_TENANT)
+                .await;
         };
-        let is_granted_by_driver =
-            self.driver_permits(identity, permission, &account.auth_tenant_id).await?;
+        let is_granted_by_driver = self
+            .driver_permits(identity, permission, &account.auth_tenant_id)
+            .await?;
         let caller = authorize::Caller {
             user: identity.map(|identity| identity.user.as_str()),
             is_granted_by_driver,
         };
-        Ok(authorize::repo_allows(&account, &name.repo, permission, caller))
+        Ok(authorize::repo_allows(
+            &account, &name.repo, permission, caller,
+        ))
     }
 
     pub(super) async fn driver_permits(
@@ -298,9 +333,16 @@ impl Registry {
         permission: Permission,
         auth_tenant_id: &str,
     ) -> Result<bool> {
-        let Some(identity) = identity else { return Ok(false) };
-        let Some(driver) = self.driver(identity.driver) else { return Ok(false) };
-        driver.permits(identity, permission, auth_tenant_id).await.map_err(unavailable)
+        let Some(identity) = identity else {
+            return Ok(false);
+        };
+        let Some(driver) = self.driver(identity.driver) else {
+            return Ok(false);
+        };
+        driver
+            .permits(identity, permission, auth_tenant_id)
+            .await
+            .map_err(unavailable)
     }
 
     fn driver(&self, name: &str) -> Option<&Arc<dyn AuthDriver>> {
@@ -326,7 +368,10 @@ impl Registry {
     fn token_user(&self, claims: &Claims) -> Option<Identity> {
         let (driver, user) = claims.sub.split_once(':')?;
         let driver = self.driver(driver)?.name();
-        Some(Identity { driver, user: user.to_owned() })
+        Some(Identity {
+            driver,
+            user: user.to_owned(),
+        })
     }
 
     /// The user behind a caller of the management API, which takes no repository tokens.
@@ -350,15 +395,27 @@ impl Registry {
         permission: Permission,
     ) -> Result<AccountAccess> {
         let wanted = name.clone();
-        let account = self.db.read(move |conn| account_find(conn, &wanted)).await?;
+        let account = self
+            .db
+            .read(move |conn| account_find(conn, &wanted))
+            .await?;
         let unknown = || Error::with_message(Code::NotFound, format!("there is no account {name}"));
         let account = account.ok_or_else(unknown)?;
         let tenant = account.auth_tenant_id.as_str();
-        if self.driver_permits(Some(identity), permission, tenant).await? {
+        if self
+            .driver_permits(Some(identity), permission, tenant)
+            .await?
+        {
             return Ok(AccountAccess { account });
         }
-        if self.driver_permits(Some(identity), Permission::View, tenant).await? {
-            let message = format!("{} is not allowed to {permission} account {name}", identity.user);
+        if self
+            .driver_permits(Some(identity), Permission::View, tenant)
+            .await?
+        {
+            let message = format!(
+                "{} is not allowed to {permission} account {name}",
+                identity.user
+            );
             return Err(Error::with_message(Code::Denied, message));
         }
         Err(unknown())
@@ -371,6 +428,9 @@ fn rejected(caller: &Caller) -> Error {
 }
 
 pub(super) fn unavailable(error: AuthError) -> Error {
-    Error::with_message(Code::Unavailable, "the identity service is not available; try again")
-        .caused_by(error)
+    Error::with_message(
+        Code::Unavailable,
+        "the identity service is not available; try again",
+    )
+    .caused_by(error)
 }

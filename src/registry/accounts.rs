@@ -1,9 +1,6 @@
 //! Accounts: create, show, list, change, delete.
 
-use super::{
-    Registry,
-    access::AccountAccess,
-};
+use super::{Registry, access::AccountAccess};
 use crate::{
     auth::driver::Identity,
     db::{
@@ -45,7 +42,10 @@ impl Registry {
         let mut visible = Vec::new();
         for account in self.db.read(account_list).await? {
             let tenant = &account.auth_tenant_id;
-            if self.driver_permits(Some(identity), Permission::View, tenant).await? {
+            if self
+                .driver_permits(Some(identity), Permission::View, tenant)
+                .await?
+            {
                 visible.push(account);
             }
         }
@@ -54,7 +54,10 @@ impl Registry {
 
     /// One account.
     pub async fn account_get(&self, identity: &Identity, name: &AccountName) -> Result<Account> {
-        Ok(self.account_access(identity, name, Permission::View).await?.account)
+        Ok(self
+            .account_access(identity, name, Permission::View)
+            .await?
+            .account)
     }
 
     /// Makes the account be as ordered; `true` if it was created.
@@ -67,9 +70,14 @@ impl Registry {
         let invalid = |reason| Error::with_message(Code::BadRequest, reason);
         order.settings.validate().map_err(invalid)?;
         let wanted = name.clone();
-        let existing = self.db.read(move |conn| account_find(conn, &wanted)).await?;
+        let existing = self
+            .db
+            .read(move |conn| account_find(conn, &wanted))
+            .await?;
         if existing.is_some() {
-            let access = self.account_access(identity, name, Permission::Change).await;
+            let access = self
+                .account_access(identity, name, Permission::Change)
+                .await;
             return match access {
                 Ok(access) => Ok((self.account_change(access, order).await?, false)),
                 // Names are shared by all tenants, so that one is taken cannot be hidden here.
@@ -80,14 +88,19 @@ impl Registry {
         let auth_tenant_id = order.auth_tenant_id.ok_or_else(|| {
             invalid("auth_tenant_id is needed to create an account: who owns it".to_owned())
         })?;
-        if !self.driver_permits(Some(identity), Permission::Change, &auth_tenant_id).await? {
+        if !self
+            .driver_permits(Some(identity), Permission::Change, &auth_tenant_id)
+            .await?
+        {
             let message = format!(
                 "{} is not allowed to create accounts for auth tenant {auth_tenant_id}",
                 identity.user
             );
             return Err(Error::with_message(Code::Denied, message));
         }
-        let storage = order.storage.unwrap_or_else(|| self.backends.default_name().to_owned());
+        let storage = order
+            .storage
+            .unwrap_or_else(|| self.backends.default_name().to_owned());
         if !self.backends.has(&storage) {
             return Err(invalid(format!("there is no storage backend {storage}")));
         }
@@ -107,14 +120,19 @@ impl Registry {
     pub(super) async fn account_create(&self, account: Account) -> Result<()> {
         let name = account.name.clone();
         let driver = self.backends.get(&account.storage)?;
-        driver.prepare_account(&account.tenant()).await.map_err(|error| match error {
-            storage_drivers::StorageError::WrongTenant { .. }
-            | storage_drivers::StorageError::NotEmpty { .. } => name_taken(&name).caused_by(error),
-            storage_drivers::StorageError::InvalidName { .. } => {
-                Error::with_message(Code::BadRequest, error.to_string())
-            }
-            other => other.into(),
-        })?;
+        driver
+            .prepare_account(&account.tenant())
+            .await
+            .map_err(|error| match error {
+                storage_drivers::StorageError::WrongTenant { .. }
+                | storage_drivers::StorageError::NotEmpty { .. } => {
+                    name_taken(&name).caused_by(error)
+                }
+                storage_drivers::StorageError::InvalidName { .. } => {
+                    Error::with_message(Code::BadRequest, error.to_string())
+                }
+                other => other.into(),
+            })?;
         let now = self.clock.now();
         let created = self
             .db
@@ -142,7 +160,10 @@ impl Registry {
             _ => {}
         }
         if account.is_deleting {
-            return Err(Error::with_message(Code::Conflict, "the account is being deleted"));
+            return Err(Error::with_message(
+                Code::Conflict,
+                "the account is being deleted",
+            ));
         }
         account.settings = order.settings;
         let changed = account.clone();
@@ -161,7 +182,10 @@ impl Registry {
     /// Deletes an account that holds no manifests any more, with its storage. It can be called again if
     /// it breaks off.
     pub async fn account_delete(&self, identity: &Identity, name: &AccountName) -> Result<()> {
-        let account = self.account_access(identity, name, Permission::Change).await?.account;
+        let account = self
+            .account_access(identity, name, Permission::Change)
+            .await?
+            .account;
         let wanted = name.clone();
         self.db
             .write(move |conn| {
@@ -180,7 +204,9 @@ impl Registry {
             driver.release_account(&account.tenant()).await?;
         }
         let wanted = name.clone();
-        self.db.write(move |conn| account_delete(conn, &wanted)).await
+        self.db
+            .write(move |conn| account_delete(conn, &wanted))
+            .await
     }
 
     /// Removes everything that lies in an account, a step at a time.
@@ -210,14 +236,22 @@ impl Registry {
             }
         }
         let name = account.name.clone();
-        let objects = self.db.read(move |conn| loose_object_list(conn, &name)).await?;
+        let objects = self
+            .db
+            .read(move |conn| loose_object_list(conn, &name))
+            .await?;
         self.objects_delete(account, objects).await;
         let name = account.name.clone();
-        let left = self.db.read(move |conn| loose_object_list(conn, &name)).await?;
+        let left = self
+            .db
+            .read(move |conn| loose_object_list(conn, &name))
+            .await?;
         if left.is_empty() {
             return Ok(());
         }
-        Err(Error::unavailable("some objects could not be deleted; delete the account again"))
+        Err(Error::unavailable(
+            "some objects could not be deleted; delete the account again",
+        ))
     }
 }
 
@@ -231,7 +265,9 @@ fn refuse_taken_namespace(
     name: &AccountName,
     settings: &AccountSettings,
 ) -> Result<()> {
-    let Some(namespace) = &settings.serves_namespace else { return Ok(()) };
+    let Some(namespace) = &settings.serves_namespace else {
+        return Ok(());
+    };
     match crate::db::accounts::account_find_by_namespace(conn, namespace)? {
         Some(other) if other != *name => Err(Error::with_message(
             Code::Conflict,

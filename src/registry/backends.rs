@@ -41,6 +41,8 @@ impl Backends {
 
     /// All backends.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn StorageDriver>)> {
-        self.drivers.iter().map(|(name, driver)| (name.as_str(), driver))
+        self.drivers
+            .iter()
+            .map(|(name, driver)| (name.as_str(), driver))
     }
 }

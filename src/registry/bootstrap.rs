@@ -39,7 +39,12 @@ impl Registry {
         // next start does it again.
         let name: AccountName = DEMO.parse().map_err(Error::internal)?;
         let wanted = name.clone();
-        if self.db.read(move |conn| account_find(conn, &wanted)).await?.is_none() {
+        if self
+            .db
+            .read(move |conn| account_find(conn, &wanted))
+            .await?
+            .is_none()
+        {
             self.account_create(Account {
                 name,
                 auth_tenant_id: DEMO.to_owned(),
@@ -48,28 +53,41 @@ impl Registry {
                 is_deleting: false,
             })
             .await
-            .or_else(|error| if error.code() == Code::Conflict { Ok(()) } else { Err(error) })?;
+            .or_else(|error| {
+                if error.code() == Code::Conflict {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            })?;
         }
         let random_password = match chosen_password {
             Some(_) => None,
             None => Some(password::random().map_err(Error::internal)?),
         };
-        let secret = chosen_password.or(random_password.as_deref()).unwrap_or_default();
+        let secret = chosen_password
+            .or(random_password.as_deref())
+            .unwrap_or_default();
         let user = User {
             name: ADMIN.to_owned(),
             password_hash: hash(secret).await?,
             grants: vec![Grant::everything()],
         };
         let now = self.clock.now();
-        let is_ours = self.db.write(move |conn| user_insert(conn, &user, now)).await?;
+        let is_ours = self
+            .db
+            .write(move |conn| user_insert(conn, &user, now))
+            .await?;
         Ok(is_ours.then_some(FirstStart { random_password }))
     }
 
     /// Gives a user of the database a new password.
     pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
         let (wanted, hash) = (name.to_owned(), hash(secret).await?);
-        let is_there =
-            self.db.write(move |conn| user_set_password(conn, &wanted, &hash)).await?;
+        let is_there = self
+            .db
+            .write(move |conn| user_set_password(conn, &wanted, &hash))
+            .await?;
         if is_there {
             return Ok(());
         }

@@ -27,7 +27,10 @@ impl Registry {
         let mut visible = BTreeSet::new();
         for account in accounts.into_iter().filter(|account| !account.is_deleting) {
             let tenant = &account.auth_tenant_id;
-            if self.driver_permits(Some(&identity), Permission::View, tenant).await? {
+            if self
+                .driver_permits(Some(&identity), Permission::View, tenant)
+                .await?
+            {
                 visible.insert(account.name);
             }
         }
@@ -35,8 +38,10 @@ impl Registry {
         if limit == 0 {
             return Ok(Page::empty());
         }
-        let repos =
-            self.db.read(move |conn| repo_page(conn, &visible, last.as_ref(), rows)).await?;
+        let repos = self
+            .db
+            .read(move |conn| repo_page(conn, &visible, last.as_ref(), rows))
+            .await?;
         Ok(Page::cut(repos, limit))
     }
 }

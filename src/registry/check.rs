@@ -40,10 +40,16 @@ impl Registry {
     /// `digests` also that every blob still has its digest. Run while nobody writes, an object may
     /// be noted as loose but none may be unknown.
     pub async fn check(&self, digests: bool) -> Result<CheckReport> {
-        let mut report = CheckReport { problems: self.db.read(findings).await?, ..Default::default() };
+        let mut report = CheckReport {
+            problems: self.db.read(findings).await?,
+            ..Default::default()
+        };
         for name in self.db.read(account_names).await? {
             let wanted = name.clone();
-            let account = self.db.read(move |conn| account_find(conn, &wanted)).await?;
+            let account = self
+                .db
+                .read(move |conn| account_find(conn, &wanted))
+                .await?;
             let Some(account) = account else { continue };
             self.check_objects(&account, &mut report).await?;
             if digests {
@@ -58,8 +64,10 @@ impl Registry {
         let mut after = None;
         loop {
             let name = account.name.clone();
-            let page =
-                self.db.read(move |conn| expected_objects(conn, &name, after, PAGE)).await?;
+            let page = self
+                .db
+                .read(move |conn| expected_objects(conn, &name, after, PAGE))
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.key.id());
             for object in page {
@@ -75,7 +83,11 @@ impl Registry {
             }
         }
         let name = account.name.clone();
-        for loose in self.db.read(move |conn| loose_object_list(conn, &name)).await? {
+        for loose in self
+            .db
+            .read(move |conn| loose_object_list(conn, &name))
+            .await?
+        {
             report.loose_objects += 1;
             found.remove(&(loose.storage, loose.key));
         }
@@ -101,8 +113,13 @@ impl Registry {
         let mut after = 0;
         loop {
             let name = account.name.clone();
-            let page = self.db.read(move |conn| blob_page(conn, &name, after, PAGE)).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let page = self
+                .db
+                .read(move |conn| blob_page(conn, &name, after, PAGE))
+                .await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
             after = *last;
             for (id, digest) in page {
                 report.digests += 1;

@@ -21,8 +21,7 @@ impl Registry {
         let (repo, outcome) = self
             .db
             .write(move |conn| {
-                let repo =
-                    repo_find(conn, &name)?.ok_or_else(|| Error::new(Code::BlobUnknown))?;
+                let repo = repo_find(conn, &name)?.ok_or_else(|| Error::new(Code::BlobUnknown))?;
                 let outcome = blob_delete(conn, &repo, &digest, now)?;
                 Ok((repo, outcome))
             })

@@ -29,7 +29,9 @@ impl Registry {
                 let repo = repo_find(conn, &name)?.ok_or_else(unknown)?;
                 let digest = match &reference {
                     Reference::Tag(tag) => {
-                        return tag_delete(conn, repo.id, tag)?.then_some(None).ok_or_else(unknown);
+                        return tag_delete(conn, repo.id, tag)?
+                            .then_some(None)
+                            .ok_or_else(unknown);
                     }
                     Reference::Digest(digest) => digest,
                 };

@@ -23,13 +23,19 @@ impl Registry {
         let mut parts = Vec::new();
         let database = tokio::time::timeout(PATIENCE, self.db.ping()).await;
         let result = database.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")));
-        parts.push(PartHealth { part: "database".into(), result });
+        parts.push(PartHealth {
+            part: "database".into(),
+            result,
+        });
         for (name, driver) in self.backends.iter() {
             let result = match tokio::time::timeout(PATIENCE, driver.check()).await {
                 Ok(result) => result.map_err(Error::from),
                 Err(_) => Err(Error::unavailable("no answer in time")),
             };
-            parts.push(PartHealth { part: format!("storage {name}"), result });
+            parts.push(PartHealth {
+                part: format!("storage {name}"),
+                result,
+            });
         }
         parts
     }

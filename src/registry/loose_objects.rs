@@ -26,15 +26,22 @@ impl Registry {
         body: ByteStream,
     ) -> Result<u64> {
         let (name, noted, now) = (account.name.clone(), object.clone(), self.clock.now());
-        self.db.write(move |conn| loose_object_note(conn, &name, &noted, now)).await?;
+        self.db
+            .write(move |conn| loose_object_note(conn, &name, &noted, now))
+            .await?;
         let driver = self.backends.get(&object.storage)?;
-        match driver.write(&account.tenant(), &object.key, size, body).await {
+        match driver
+            .write(&account.tenant(), &object.key, size, body)
+            .await
+        {
             Ok(size_bytes) => Ok(size_bytes),
             Err(error) => {
                 // The driver left nothing behind, so only the note is to go.
                 let key = object.key;
-                let forgotten =
-                    self.db.write(move |conn| loose_object_forget(conn, key.id())).await;
+                let forgotten = self
+                    .db
+                    .write(move |conn| loose_object_forget(conn, key.id()))
+                    .await;
                 if let Err(error) = forgotten {
                     warn!(%key, error = ?error, "the note of an object that was not written stays");
                 }
@@ -50,7 +57,9 @@ impl Registry {
         for object in objects {
             match self.backends.get(&object.storage) {
                 Ok(driver) => work.push((Arc::clone(driver), object)),
-                Err(error) => warn!(key = %object.key, error = ?error, "an object stays in storage"),
+                Err(error) => {
+                    warn!(key = %object.key, error = ?error, "an object stays in storage")
+                }
             }
         }
         let (db, tenant) = (self.db.clone(), account.tenant());

@@ -89,8 +89,25 @@ pub struct Registry {
 impl Registry {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { db, backends, drivers, tokens, clock, ids, settings } = parts;
-        Self { db, backends, drivers, tokens, clock, ids, settings, pulls: PullLog::default() }
+        let Parts {
+            db,
+            backends,
+            drivers,
+            tokens,
+            clock,
+            ids,
+            settings,
+        } = parts;
+        Self {
+            db,
+            backends,
+            drivers,
+            tokens,
+            clock,
+            ids,
+            settings,
+            pulls: PullLog::default(),
+        }
     }
 
     /// The largest manifest, in bytes.

@@ -60,11 +60,16 @@ impl Registry {
         let (account, digest) = (access.name().account.clone(), digest.clone());
         let repos = {
             let account = account.clone();
-            self.db.read(move |conn| blob_repos(conn, &account, &digest)).await?
+            self.db
+                .read(move |conn| blob_repos(conn, &account, &digest))
+                .await?
         };
-        let names = repos.iter().filter_map(|repo| repo.parse::<RepoName>().ok());
-        let mut names: Vec<_> =
-            names.filter_map(|repo| FullRepoName::new(account.clone(), repo).ok()).collect();
+        let names = repos
+            .iter()
+            .filter_map(|repo| repo.parse::<RepoName>().ok());
+        let mut names: Vec<_> = names
+            .filter_map(|repo| FullRepoName::new(account.clone(), repo).ok())
+            .collect();
         // The caller can surely read what it is about to write to.
         names.sort_by_key(|name| name != access.name());
         names.truncate(MAX_CANDIDATES);

@@ -16,6 +16,8 @@ impl Registry {
             return Ok(None);
         }
         let namespace = canonical_namespace(namespace);
-        self.db.read(move |conn| account_find_by_namespace(conn, &namespace)).await
+        self.db
+            .read(move |conn| account_find_by_namespace(conn, &namespace))
+            .await
     }
 }

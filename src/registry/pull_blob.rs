@@ -65,12 +65,17 @@ impl Registry {
         }
         let size_bytes = blob.size_bytes;
         Ok(match requested_range(range, size_bytes) {
-            RequestedRange::Whole => {
-                BlobContent::Whole { size_bytes, body: self.open(blob, 0..size_bytes).await? }
-            }
+            RequestedRange::Whole => BlobContent::Whole {
+                size_bytes,
+                body: self.open(blob, 0..size_bytes).await?,
+            },
             RequestedRange::Partial(range) => {
                 let body = self.open(blob, range.clone()).await?;
-                BlobContent::Partial { range, size_bytes, body }
+                BlobContent::Partial {
+                    range,
+                    size_bytes,
+                    body,
+                }
             }
             RequestedRange::Unsatisfiable => BlobContent::Unsatisfiable { size_bytes },
         })
@@ -78,19 +83,26 @@ impl Registry {
 
     async fn blob_get(&self, access: &RepoAccess<Pull>, digest: &Digest) -> Result<Blob> {
         let (name, digest) = (access.name().clone(), digest.clone());
-        let blob = self.db.read(move |conn| blob_find(conn, &name, &digest)).await?;
+        let blob = self
+            .db
+            .read(move |conn| blob_find(conn, &name, &digest))
+            .await?;
         blob.ok_or_else(|| Error::new(Code::BlobUnknown))
     }
 
     /// Only a blob of one chunk is one object; the client sends its own `Range` there.
     async fn redirect(&self, blob: &Blob) -> Result<Option<Url>> {
-        let [chunk] = blob.chunks.as_slice() else { return Ok(None) };
+        let [chunk] = blob.chunks.as_slice() else {
+            return Ok(None);
+        };
         if blob.account.settings.proxy_downloads {
             return Ok(None);
         }
         let driver = self.backends.get(&chunk.storage)?;
         let key = ObjectKey::Chunk(chunk.object_id);
-        Ok(driver.download_url(&blob.account.tenant(), &key, REDIRECT_VALID_FOR).await?)
+        Ok(driver
+            .download_url(&blob.account.tenant(), &key, REDIRECT_VALID_FOR)
+            .await?)
     }
 
     /// Streams a range of a blob. The first object is opened at once, so that an outage is still an
@@ -99,19 +111,28 @@ impl Registry {
         let tenant = blob.account.tenant();
         let mut parts = Vec::new();
         for (chunk, part) in parts_of(&blob.chunks, &range) {
-            parts.push((std::sync::Arc::clone(self.backends.get(&chunk.storage)?), chunk, part));
+            parts.push((
+                std::sync::Arc::clone(self.backends.get(&chunk.storage)?),
+                chunk,
+                part,
+            ));
         }
         let mut parts = parts.into_iter();
         let Some((driver, chunk, part)) = parts.next() else {
             return Ok(stream::empty().boxed());
         };
-        let first = driver.read(&tenant, &ObjectKey::Chunk(chunk.object_id), Some(part)).await?;
+        let first = driver
+            .read(&tenant, &ObjectKey::Chunk(chunk.object_id), Some(part))
+            .await?;
         let rest = stream::iter(parts)
             .then(move |(driver, chunk, part)| {
                 let tenant = tenant.clone();
                 async move {
                     let key = ObjectKey::Chunk(chunk.object_id);
-                    driver.read(&tenant, &key, Some(part)).await.map_err(io::Error::other)
+                    driver
+                        .read(&tenant, &key, Some(part))
+                        .await
+                        .map_err(io::Error::other)
                 }
             })
             .try_flatten();
@@ -150,7 +171,10 @@ mod tests {
             })
             .collect();
         let parts = |range: Range<u64>| -> Vec<(u64, Range<u64>)> {
-            parts_of(&chunks, &range).into_iter().map(|(c, r)| (c.size_bytes, r)).collect()
+            parts_of(&chunks, &range)
+                .into_iter()
+                .map(|(c, r)| (c.size_bytes, r))
+                .collect()
         };
         assert_eq!(parts(0..16), [(10, 0..10), (1, 0..1), (5, 0..5)]);
         assert_eq!(parts(9..12), [(10, 9..10), (1, 0..1), (5, 0..1)]);

@@ -18,7 +18,10 @@ impl Registry {
         reference: &Reference,
     ) -> Result<StoredManifest> {
         let (name, wanted) = (access.name().clone(), reference.clone());
-        let manifest = self.db.read(move |conn| manifest_find(conn, &name, &wanted)).await?;
+        let manifest = self
+            .db
+            .read(move |conn| manifest_find(conn, &name, &wanted))
+            .await?;
         manifest.ok_or_else(|| Error::new(Code::ManifestUnknown))
     }
 

@@ -81,7 +81,9 @@ impl Registry {
     ) -> Result<u64> {
         let upload = self.upload_get(access, id).await?;
         let written = self.chunk_write(&upload, payload).await?;
-        let Some(chunk) = written.chunk else { return Ok(upload.size_bytes) };
+        let Some(chunk) = written.chunk else {
+            return Ok(upload.size_bytes);
+        };
         let size_bytes = upload.size_bytes + chunk.size_bytes;
         let (account, object) = (upload.repo.account.clone(), chunk_object(&chunk));
         let now = self.clock.now();
@@ -108,14 +110,20 @@ impl Registry {
     ) -> Result<()> {
         let mut upload = self.upload_get(access, id).await?;
         check_order(&upload, payload.range)?;
-        if upload.hasher.as_ref().is_none_or(|hasher| hasher.algorithm() != digest.algorithm()) {
+        if upload
+            .hasher
+            .as_ref()
+            .is_none_or(|hasher| hasher.algorithm() != digest.algorithm())
+        {
             upload.hasher = Some(self.rehash(&upload, digest.algorithm()).await?);
         }
         let account = upload.repo.account.clone();
         let written = self.chunk_write(&upload, payload).await?;
         let actual = written.hasher.finish();
         if actual != *digest {
-            return self.refuse_upload(upload, written.chunk, digest, &actual).await;
+            return self
+                .refuse_upload(upload, written.chunk, digest, &actual)
+                .await;
         }
         let object = written.chunk.as_ref().map(chunk_object);
         let (digest, now, last) = (digest.clone(), self.clock.now(), written.chunk);
@@ -158,7 +166,10 @@ impl Registry {
         let upload = self.upload_get(access, id).await?;
         let account = upload.repo.account.clone();
         let now = self.clock.now();
-        let objects = self.db.write(move |conn| upload_cancel(conn, &upload, now)).await?;
+        let objects = self
+            .db
+            .write(move |conn| upload_cancel(conn, &upload, now))
+            .await?;
         let objects = objects.ok_or_else(|| Error::new(Code::BlobUploadUnknown))?;
         self.objects_delete(&account, objects).await;
         Ok(())
@@ -180,11 +191,15 @@ impl Registry {
         let actual = written.hasher.finish();
         let object = written.chunk.as_ref().map(chunk_object);
         if actual != *digest {
-            self.objects_delete(&account, object.into_iter().collect()).await;
+            self.objects_delete(&account, object.into_iter().collect())
+                .await;
             return Err(wrong_digest(digest, &actual));
         }
-        let (digest, now, chunks) =
-            (digest.clone(), self.clock.now(), Vec::from_iter(written.chunk));
+        let (digest, now, chunks) = (
+            digest.clone(),
+            self.clock.now(),
+            Vec::from_iter(written.chunk),
+        );
         let put = self
             .db
             .write(move |conn| {
@@ -212,7 +227,10 @@ impl Registry {
 
     async fn upload_get(&self, access: &RepoAccess<Push>, id: UploadId) -> Result<Upload> {
         let name = access.name().clone();
-        let upload = self.db.read(move |conn| upload_find(conn, &name, id)).await?;
+        let upload = self
+            .db
+            .read(move |conn| upload_find(conn, &name, id))
+            .await?;
         let upload = upload.ok_or_else(|| Error::new(Code::BlobUploadUnknown))?;
         access.may_finish_upload(upload.created_at)?;
         Ok(upload)
@@ -227,7 +245,8 @@ impl Registry {
                 "the upload was begun by another version of this registry; begin it again",
             )
         })?;
-        self.stream_write(&upload.repo.account, hasher, upload.size_bytes, payload).await
+        self.stream_write(&upload.repo.account, hasher, upload.size_bytes, payload)
+            .await
     }
 
     /// Writes a payload as one object, hashing on the way; an empty payload makes no object.
@@ -246,17 +265,27 @@ impl Registry {
         let mut body = payload.body;
         // Whether there is anything is known only when the first piece is here.
         let first = loop {
-            match body.try_next().await.map_err(storage_drivers::StorageError::Body)? {
+            match body
+                .try_next()
+                .await
+                .map_err(storage_drivers::StorageError::Body)?
+            {
                 Some(piece) if piece.is_empty() => {}
                 other => break other,
             }
         };
         let Some(first) = first else {
             if let Some(expected) = announced.filter(|size| *size > 0) {
-                let error = storage_drivers::StorageError::SizeMismatch { expected, actual: 0 };
+                let error = storage_drivers::StorageError::SizeMismatch {
+                    expected,
+                    actual: 0,
+                };
                 return Err(error.into());
             }
-            return Ok(Written { chunk: None, hasher });
+            return Ok(Written {
+                chunk: None,
+                hasher,
+            });
         };
         let shared = Arc::new(Mutex::new(Some(hasher)));
         let body = stream::once(async move { Ok(first) }).chain(body);
@@ -268,8 +297,15 @@ impl Registry {
         let size_bytes = self.object_write(account, &object, announced, body).await?;
         let hasher = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let hasher = hasher.ok_or_else(|| Error::internal("the hasher of an upload is gone"))?;
-        let chunk = Chunk { object_id: object.key.id(), storage: object.storage, size_bytes };
-        Ok(Written { chunk: Some(chunk), hasher })
+        let chunk = Chunk {
+            object_id: object.key.id(),
+            storage: object.storage,
+            size_bytes,
+        };
+        Ok(Written {
+            chunk: Some(chunk),
+            hasher,
+        })
     }
 
     /// Computes the digest of the bytes so far with another algorithm: some clients say only at the end
@@ -300,7 +336,10 @@ impl Registry {
     ) -> Result<()> {
         let account = upload.repo.account.clone();
         let now = self.clock.now();
-        let objects = self.db.write(move |conn| upload_cancel(conn, &upload, now)).await?;
+        let objects = self
+            .db
+            .write(move |conn| upload_cancel(conn, &upload, now))
+            .await?;
         let mut objects = objects.unwrap_or_default();
         objects.extend(last.as_ref().map(chunk_object));
         self.objects_delete(&account, objects).await;
@@ -316,7 +355,10 @@ impl Registry {
         object: LooseObject,
         result: Result<()>,
     ) -> Result<()> {
-        if result.as_ref().is_err_and(|error| error.code().status() < 500) {
+        if result
+            .as_ref()
+            .is_err_and(|error| error.code().status() < 500)
+        {
             self.objects_delete(account, vec![object]).await;
         }
         result
@@ -324,7 +366,10 @@ impl Registry {
 }
 
 fn chunk_object(chunk: &Chunk) -> LooseObject {
-    LooseObject { key: ObjectKey::Chunk(chunk.object_id), storage: chunk.storage.clone() }
+    LooseObject {
+        key: ObjectKey::Chunk(chunk.object_id),
+        storage: chunk.storage.clone(),
+    }
 }
 
 /// Takes the note of a chunk away. If there is none, the chunk was taken for rubbish and may be deleted
@@ -333,7 +378,9 @@ fn adopt(conn: &mut crate::db::Conn, chunk: &Chunk) -> Result<()> {
     if loose_object_forget(conn, chunk.object_id)? {
         return Ok(());
     }
-    Err(Error::unavailable("a chunk was swept away before its upload ended"))
+    Err(Error::unavailable(
+        "a chunk was swept away before its upload ended",
+    ))
 }
 
 /// The range must begin where the upload ends. The upload stays as it is otherwise.
@@ -341,7 +388,10 @@ fn check_order(upload: &Upload, range: Option<UploadRange>) -> Result<()> {
     match range {
         Some(range) if range.start != upload.size_bytes => Err(Error::with_message(
             Code::RangeInvalid,
-            format!("the upload has {} bytes; the next range must begin there", upload.size_bytes),
+            format!(
+                "the upload has {} bytes; the next range must begin there",
+                upload.size_bytes
+            ),
         )
         .with_header("Range", held_range(upload.size_bytes))),
         _ => Ok(()),
@@ -393,7 +443,11 @@ fn hashed(
         if size > room {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        if let Some(hasher) = hasher.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(hasher) = hasher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             hasher.update(&piece);
         }
         Ok(piece)

@@ -14,9 +14,7 @@ use crate::{
         Conn,
         blobs::blobs_in_repo,
         loose_objects::LooseObject,
-        manifests::{
-            NewManifest, manifest_exists, manifest_insert, manifests_in_repo, tag_put,
-        },
+        manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo, tag_put},
         repos::{Repo, repo_ensure},
     },
     error::{Code, Error, Result},
@@ -85,12 +83,20 @@ impl Registry {
         if let Reference::Tag(tag) = &upload.reference {
             tags.push(tag.clone());
         }
-        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-        let pushed = ManifestPushed { digest: digest.clone(), subject, tags: upload.tags };
+        let subject = manifest
+            .subject
+            .as_ref()
+            .map(|subject| subject.digest.clone());
+        let pushed = ManifestPushed {
+            digest: digest.clone(),
+            subject,
+            tags: upload.tags,
+        };
         if is_known && self.tags_move(&repo, &digest, &tags).await? {
             return Ok(pushed);
         }
-        self.manifest_store(repo, manifest, (digest, upload.content), tags).await?;
+        self.manifest_store(repo, manifest, (digest, upload.content), tags)
+            .await?;
         Ok(pushed)
     }
 
@@ -138,9 +144,12 @@ impl Registry {
         // Checked before the object is written, to spare a refused push the trouble, and again, with the
         // rows held, in the transaction that counts.
         let (checked, for_check) = (repo.clone(), manifest.clone());
-        self.db.read(move |conn| references(conn, &checked, &for_check).map(|_| ())).await?;
+        self.db
+            .read(move |conn| references(conn, &checked, &for_check).map(|_| ()))
+            .await?;
         let body = stream::iter([Ok(content.clone())]).boxed();
-        self.object_write(&account, &object, Some(content.len() as u64), body).await?;
+        self.object_write(&account, &object, Some(content.len() as u64), body)
+            .await?;
         let now = self.clock.now();
         let stored = object.clone();
         let inserted = self
@@ -153,7 +162,10 @@ impl Registry {
                     content: content.to_vec(),
                     object_id: stored.key.id(),
                     storage: stored.storage.clone(),
-                    subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+                    subject: manifest
+                        .subject
+                        .as_ref()
+                        .map(|subject| subject.digest.clone()),
                     blob_ids,
                     children,
                 };
@@ -190,10 +202,16 @@ fn references(
 ) -> Result<(Vec<i64>, Vec<Digest>)> {
     let may_be_missing = repo.account.settings.allow_sparse_manifests;
     let wanted: Vec<&Descriptor> = manifest.all_blobs().chain(&manifest.manifests).collect();
-    let digests: Vec<Digest> = wanted.iter().map(|descriptor| descriptor.digest.clone()).collect();
+    let digests: Vec<Digest> = wanted
+        .iter()
+        .map(|descriptor| descriptor.digest.clone())
+        .collect();
     let known_blobs = blobs_in_repo(conn, repo, &digests)?;
-    let children: Vec<Digest> =
-        manifest.manifests.iter().map(|descriptor| descriptor.digest.clone()).collect();
+    let children: Vec<Digest> = manifest
+        .manifests
+        .iter()
+        .map(|descriptor| descriptor.digest.clone())
+        .collect();
     let known_manifests = manifests_in_repo(conn, repo.id, &children)?;
     let mut blob_ids = Vec::new();
     let mut listed = Vec::new();

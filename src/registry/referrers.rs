@@ -34,7 +34,11 @@ pub struct ReferrersIndex {
 
 impl ReferrersIndex {
     fn new(manifests: Vec<Descriptor>) -> Self {
-        Self { schema_version: 2, media_type: media_type::OCI_INDEX, manifests }
+        Self {
+            schema_version: 2,
+            media_type: media_type::OCI_INDEX,
+            manifests,
+        }
     }
 }
 
@@ -60,10 +64,15 @@ impl Registry {
         for _ in 0..MAX_SCANNED_PAGES {
             let page = self.referrers_page(access, subject, after.clone()).await?;
             has_more = page.has_more;
-            after = page.items.last().map(|manifest| manifest.digest.clone()).or(after);
+            after = page
+                .items
+                .last()
+                .map(|manifest| manifest.digest.clone())
+                .or(after);
             for manifest in page.items {
                 let entry = describe(&manifest)?;
-                if artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted)) {
+                if artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted))
+                {
                     found.push(entry);
                 }
             }

@@ -31,12 +31,19 @@ impl<T> Page<T> {
     }
 
     pub(super) fn empty() -> Self {
-        Self { items: Vec::new(), has_more: false }
+        Self {
+            items: Vec::new(),
+            has_more: false,
+        }
     }
 }
 
 /// The size of a page, clamped.
-#[expect(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "at most 1000")]
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "at most 1000"
+)]
 pub(super) fn page_limit(n: Option<u64>) -> (i64, usize) {
     let limit = n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
     (limit as i64 + 1, limit as usize)

@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
-    Registry,
-    access::unavailable,
-};
+use super::{Registry, access::unavailable};
 use crate::{
     auth::{
         driver::{AuthError, Identity},
@@ -65,16 +62,24 @@ impl Registry {
             let scope = self.grant(identity.as_ref(), scope, remapped_to).await?;
             granted.extend((!scope.actions.is_empty()).then_some(scope));
         }
-        let can_write = granted
-            .iter()
-            .any(|scope| scope.actions.iter().any(|a| matches!(a, Action::Push | Action::Delete)));
-        let lifetime =
-            if can_write { self.settings.push_token } else { self.settings.pull_token };
+        let can_write = granted.iter().any(|scope| {
+            scope
+                .actions
+                .iter()
+                .any(|a| matches!(a, Action::Push | Action::Delete))
+        });
+        let lifetime = if can_write {
+            self.settings.push_token
+        } else {
+            self.settings.pull_token
+        };
         let lifetime = TimeDelta::from_std(lifetime).map_err(Error::internal)?;
         let token = self
             .tokens
             .issue(TokenRequest {
-                subject: identity.map(|identity| identity.to_string()).unwrap_or_default(),
+                subject: identity
+                    .map(|identity| identity.to_string())
+                    .unwrap_or_default(),
                 audience: order.audience,
                 access: granted.clone(),
                 lifetime,

@@ -2,7 +2,8 @@
 //!
 //! A driver turns `(tenant, key)` into an object and knows nothing of repositories, HTTP or SQL.
 //! What follows is the contract. The suite in `contract` (feature `testkit`) holds a rule for every
-//! sentence, and a driver is finished when it passes.
+//! sentence, and a driver is finished when it passes. Two promises it cannot see, so look at them in review: what
+//! outlives a power cut, and how much memory a call takes.
 //!
 //! **Names.** Names are random and never reused. An object is written once and never changed. A write to a
 //! name that exists fails with [`StorageError::AlreadyExists`] and leaves the first content as it was. A bad

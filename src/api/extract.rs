@@ -1,0 +1,186 @@
+//! From a request to the values that use cases take.
+
+use std::str::FromStr;
+
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header, web};
+use futures::future::{FutureExt as _, LocalBoxFuture};
+use percent_encoding::percent_decode_str;
+
+use super::{Api, origin::Origin, render::OciError, request_log::RequestFacts};
+use crate::{
+    auth::authorization::Authorization,
+    error::{Code, Error, Result},
+    oci::{Digest, FullRepoName, Reference, RepoName},
+    registry::access::{Caller, Expired, Push, RepoAccess, RepoPermission},
+};
+
+/// What every handler needs.
+pub fn api(request: &HttpRequest) -> Result<web::Data<Api>> {
+    let data = request.app_data::<web::Data<Api>>();
+    data.cloned()
+        .ok_or_else(|| Error::internal("the API was not put together"))
+}
+
+/// A part of the path, percent-decoded.
+pub fn path_part(request: &HttpRequest, part: &str) -> Result<String> {
+    let raw = request.match_info().get(part).unwrap_or_default();
+    let decoded = percent_decode_str(raw).decode_utf8();
+    decoded
+        .map(Into::into)
+        .map_err(|_| Error::with_message(Code::NameInvalid, "the path is not valid UTF-8"))
+}
+
+/// A part of the path, parsed.
+pub fn path_value<T>(request: &HttpRequest, part: &str, code: Code) -> Result<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = path_part(request, part)?;
+    text.parse()
+        .map_err(|error: T::Err| Error::with_message(code, error.to_string()))
+}
+
+/// The digest in the path.
+pub fn digest(request: &HttpRequest) -> Result<Digest> {
+    path_value(request, "digest", Code::DigestInvalid)
+}
+
+/// The tag or digest in the path.
+pub fn reference(request: &HttpRequest) -> Result<Reference> {
+    let text = path_part(request, "reference")?;
+    let code = if text.contains(':') {
+        Code::DigestInvalid
+    } else {
+        Code::TagInvalid
+    };
+    text.parse()
+        .map_err(|error: crate::oci::ReferenceError| Error::with_message(code, error.to_string()))
+}
+
+/// The parameters of the query, decoded, in order.
+pub fn query(request: &HttpRequest) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(request.query_string().as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// The first parameter of that name.
+pub fn query_value(request: &HttpRequest, name: &str) -> Option<String> {
+    query(request)
+        .into_iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
+}
+
+/// A header as text; one that is not text is as good as none.
+pub fn header_text(request: &HttpRequest, name: header::HeaderName) -> Option<&str> {
+    request.headers().get(name)?.to_str().ok()
+}
+
+/// The size of a page, from `n`: a number, clamped later.
+pub fn page_size(request: &HttpRequest) -> Result<Option<u64>> {
+    let Some(text) = query_value(request, "n") else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(n) => Ok(Some(n)),
+        // Larger than any number is still a number.
+        Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(Some(u64::MAX))
+        }
+        Err(_) => Err(Error::with_message(Code::BadRequest, "n must be a number")),
+    }
+}
+
+/// The `Authorization` header.
+pub fn authorization(request: &HttpRequest) -> Result<Option<Authorization>> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let parsed = Authorization::parse(value.as_bytes());
+    parsed
+        .map(Some)
+        .map_err(|error| Error::with_message(Code::Unauthorized, error.to_string()))
+}
+
+/// Who asks.
+pub async fn caller(request: &HttpRequest, api: &Api) -> Result<Caller> {
+    let origin = Origin::of(request, &api.hosts);
+    let challenge = origin.challenge(&api.hosts);
+    let header = challenge.header(None, None);
+    let authorization =
+        authorization(request).map_err(|error| error.with_header("WWW-Authenticate", header))?;
+    let caller = api
+        .registry
+        .caller(authorization, challenge, origin.remapped_to)
+        .await?;
+    RequestFacts::set_caller(request, caller.display_name());
+    Ok(caller)
+}
+
+/// The repository's full name: what the path says, after an account's own domain or `?ns=`.
+async fn repo_name(request: &HttpRequest, api: &Api) -> Result<FullRepoName> {
+    let text = path_part(request, "name")?;
+    let invalid =
+        |error: crate::oci::NameError| Error::with_message(Code::NameInvalid, error.to_string());
+    let remapped_to = Origin::of(request, &api.hosts).remapped_to;
+    if let Some(account) = remapped_to {
+        let repo: RepoName = text.parse().map_err(invalid)?;
+        return FullRepoName::new(account, repo).map_err(invalid);
+    }
+    if let Some(namespace) = query_value(request, "ns")
+        && let Some(account) = api.registry.namespace_account(&namespace).await?
+        && text.split('/').next() != Some(account.as_str())
+    {
+        request.extensions_mut().insert(ServedNamespace(namespace));
+        let repo: RepoName = text.parse().map_err(invalid)?;
+        return FullRepoName::new(account, repo).map_err(invalid);
+    }
+    text.parse().map_err(invalid)
+}
+
+/// Set when the repository was found by `?ns=`; the answer says so.
+pub struct ServedNamespace(pub String);
+
+async fn repo_access<P: RepoPermission>(
+    request: HttpRequest,
+    expired: Expired,
+) -> Result<RepoAccess<P>, OciError> {
+    let api = api(&request)?;
+    let name = repo_name(&request, &api).await?;
+    RequestFacts::set_account(&request, name.account.as_str());
+    let caller = caller(&request, &api).await?;
+    Ok(api.registry.repo_access(caller, name, expired).await?)
+}
+
+/// The repository of the path, with the proof that the caller may do `P` there.
+pub struct Repo<P>(pub RepoAccess<P>);
+
+impl<P: RepoPermission> FromRequest for Repo<P> {
+    type Error = OciError;
+    type Future = LocalBoxFuture<'static, Result<Self, OciError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        async move { repo_access(request, Expired::Refused).await.map(Self) }.boxed_local()
+    }
+}
+
+/// The repository of the path of an upload that goes on, for which a token may have expired.
+pub struct UploadRepo(pub RepoAccess<Push>);
+
+impl FromRequest for UploadRepo {
+    type Error = OciError;
+    type Future = LocalBoxFuture<'static, Result<Self, OciError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        async move {
+            repo_access(request, Expired::FinishesUploads)
+                .await
+                .map(Self)
+        }
+        .boxed_local()
+    }
+}

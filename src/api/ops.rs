@@ -1,0 +1,50 @@
+//! For those who run it: metrics and health.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+use tracing::warn;
+
+use super::{Api, render::Problem};
+use crate::error::Error;
+
+/// `GET /metrics`: Prometheus' text format.
+pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let text = api.metrics.render().map_err(Error::internal)?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(text))
+}
+
+/// `GET /healthz`: the process answers.
+pub async fn healthz() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body("ok\n")
+}
+
+/// `GET /readyz`: the database and every storage backend were tried just now.
+pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
+    let mut parts = serde_json::Map::new();
+    let mut is_ready = true;
+    for health in api.registry.readiness().await {
+        let state = match &health.result {
+            Ok(()) => "ok",
+            Err(error) => {
+                is_ready = false;
+                let causes = error.causes().unwrap_or_default();
+                warn!(part = health.part, causes, "not ready");
+                "failed"
+            }
+        };
+        parts.insert(health.part, json!(state));
+    }
+    let mut response = if is_ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
+    if !is_ready {
+        response.insert_header(("Retry-After", "5"));
+    }
+    response.json(json!({ "ready": is_ready, "parts": parts }))
+}

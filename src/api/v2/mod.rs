@@ -1,0 +1,48 @@
+//! The OCI Distribution API, a file for each resource.
+
+pub mod base;
+pub mod blobs;
+pub mod catalog;
+pub mod manifests;
+pub mod referrers;
+pub mod tags;
+pub mod uploads;
+
+use actix_web::{HttpRequest, HttpResponse};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::render::OciError;
+use crate::error::{Code, Error};
+
+/// The digest of what an answer is about.
+const CONTENT_DIGEST: &str = "Docker-Content-Digest";
+
+/// What stays as it is in a query value: what RFC 3986, section 2.3 calls unreserved.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Another method on a path that exists.
+pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, OciError> {
+    let message = format!("{} is not supported here", request.method());
+    Err(Error::with_message(Code::Unsupported, message).into())
+}
+
+/// A path that does not exist.
+pub async fn not_found() -> Result<HttpResponse, OciError> {
+    Err(Error::from(Code::NotFound).into())
+}
+
+/// The `Link` to the next page: relative, so that it is right on every domain.
+fn next_link(path: &str, parameters: &[(&str, &str)]) -> (&'static str, String) {
+    let query: Vec<String> = parameters
+        .iter()
+        .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, QUERY_VALUE)))
+        .collect();
+    (
+        "Link",
+        format!("<{path}?{}>; rel=\"next\"", query.join("&")),
+    )
+}

@@ -1,0 +1,280 @@
+//! The only place where the parts are wired together.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::TcpListener,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use storage_drivers::{Limits, ObservedDriver, StorageDriver, StorageError};
+use tracing::warn;
+
+use crate::{
+    api::{self, Api, Hosts, ServeError, ServerOptions, TlsFiles},
+    auth::{
+        driver::{AuthDriver, AuthError},
+        static_users::StaticUsers,
+        token::{KeyError, Tokens, ensure_key_file},
+    },
+    clock::{Clock, SystemClock},
+    config::Config,
+    db::{Db, DbConfig},
+    error::Error,
+    ids::Ids,
+    model::user::User,
+    registry::{Backends, DbUsers, Parts, Registry, Settings, bootstrap::FirstStart, pull_log},
+    telemetry::Metrics,
+};
+
+/// The registry cannot start, with the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}: {source}; choose another with --data-dir", path.display())]
+    DataDir {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A storage backend cannot be opened.
+    #[error("storage backend {name}: {source}")]
+    Storage {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: StorageError,
+    },
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The schema is older than this program.
+    #[error(
+        "the database lacks the migrations {0}; run `kontor migrate`, or set database.migrate_at_start"
+    )]
+    Unmigrated(String),
+    /// A use case failed, mostly for the database.
+    #[error("{}", .0.causes().unwrap_or_else(|| .0.to_string()))]
+    Registry(#[from] Error),
+    /// The metrics contradict one another.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The server cannot run.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Parts that tests put in the place of the real ones.
+#[derive(Debug, Default)]
+pub struct Overrides {
+    /// The time.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Storage backends by name, instead of the configured ones.
+    pub backends: Option<BTreeMap<String, Arc<dyn StorageDriver>>>,
+}
+
+/// A registry that is ready to serve.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    db: Db,
+    registry: Arc<Registry>,
+    metrics: Metrics,
+}
+
+impl App {
+    /// Builds a registry from its configuration.
+    pub fn build(config: Config) -> Result<Self, AppError> {
+        Self::build_with(config, Overrides::default())
+    }
+
+    /// Builds a registry with some parts replaced.
+    pub fn build_with(config: Config, overrides: Overrides) -> Result<Self, AppError> {
+        make_data_dir(&config.data_dir)?;
+        let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let metrics = Metrics::new()?;
+        let db = Db::new(&DbConfig {
+            url: config.database_url().expose().to_owned(),
+            max_connections: config.database.max_connections,
+            wait_timeout: Duration::from_secs(config.database.wait_timeout_seconds),
+        });
+        let drivers = match overrides.backends {
+            Some(drivers) => drivers,
+            None => open_backends(&config)?,
+        };
+        let drivers = observe(drivers, &metrics);
+        let key = config.signing_key_file();
+        ensure_key_file(&key)?;
+        let tokens = Tokens::open(&key, &config.auth.previous_key_files, Arc::clone(&clock))?;
+        let registry = Registry::new(Parts {
+            backends: Backends::new(drivers, config.default_storage.clone()),
+            drivers: vec![static_users(&config, &db, &clock)?],
+            db: db.clone(),
+            tokens,
+            clock,
+            ids: Ids::Random,
+            settings: Settings {
+                manifest_bytes: config.limits.manifest_bytes,
+                blob_bytes: config.limits.blob_bytes,
+                pull_token: Duration::from_secs(config.auth.pull_token_seconds),
+                push_token: Duration::from_secs(config.auth.push_token_seconds),
+            },
+        });
+        Ok(Self {
+            config,
+            db,
+            registry: Arc::new(registry),
+            metrics,
+        })
+    }
+
+    /// The use cases.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Brings the schema up to date, or says what is missing if the configuration forbids it; then makes
+    /// the first user and account if there are none.
+    pub async fn prepare(&self) -> Result<Option<FirstStart>, AppError> {
+        if self.config.database.migrate_at_start {
+            self.db.migrate().await?;
+        } else {
+            let pending = self.db.pending_migrations().await?;
+            if !pending.is_empty() {
+                return Err(AppError::Unmigrated(pending.join(", ")));
+            }
+        }
+        let chosen = self.config.auth.initial_admin_password.as_ref();
+        Ok(self
+            .registry
+            .first_start(chosen.map(crate::config::Secret::expose))
+            .await?)
+    }
+
+    /// Listens on the configured addresses.
+    pub fn listen(&self) -> Result<Vec<TcpListener>, AppError> {
+        let addresses = self.config.server.listen.iter();
+        let listeners = addresses.map(|address| api::listen(*address, self.config.idle_timeout()));
+        Ok(listeners.collect::<Result<_, _>>()?)
+    }
+
+    /// Serves until `stop` is ready, then drains.
+    pub async fn serve(
+        self,
+        listeners: Vec<TcpListener>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), AppError> {
+        let server = &self.config.server;
+        let api = Api {
+            registry: Arc::clone(&self.registry),
+            hosts: Hosts {
+                public_url: server.public_url.clone(),
+                base_domains: server.base_domains.clone(),
+                trusted_proxies: server.trusted_proxies.clone(),
+            },
+            idle_timeout: self.config.idle_timeout(),
+            metrics: self.metrics.clone(),
+        };
+        let options = ServerOptions {
+            workers: server.workers,
+            head_timeout: Duration::from_secs(server.head_timeout_seconds),
+            drain_timeout: Duration::from_secs(server.drain_timeout_seconds),
+            connections_per_worker: self.config.limits.connections_per_worker,
+            tls: server.tls.as_ref().map(|tls| TlsFiles {
+                certificate: tls.certificate_file.clone(),
+                key: tls.key_file.clone(),
+            }),
+        };
+        let flusher = tokio::spawn(flush_pulls(Arc::clone(&self.registry)));
+        let served = api::serve(api, options, listeners, stop).await;
+        flusher.abort();
+        if let Err(error) = self.registry.pulls_flush().await {
+            warn!(error = ?error, "the last pulls were not noted");
+        }
+        Ok(served?)
+    }
+}
+
+/// Writes the collected pulls every few seconds.
+async fn flush_pulls(registry: Arc<Registry>) {
+    let mut ticks = tokio::time::interval(pull_log::FLUSH_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = registry.pulls_flush().await {
+            warn!(error = ?error, "pulls were not noted");
+        }
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), AppError> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|source| AppError::DataDir {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn open_backends(config: &Config) -> Result<BTreeMap<String, Arc<dyn StorageDriver>>, AppError> {
+    let mut drivers = BTreeMap::new();
+    for (name, backend) in config.backends() {
+        let driver = backend.build().map_err(|source| AppError::Storage {
+            name: name.clone(),
+            source,
+        })?;
+        drivers.insert(name, driver);
+    }
+    Ok(drivers)
+}
+
+/// Every backend has a limit of its own, so that a slow one does not slow the others.
+fn observe(
+    drivers: BTreeMap<String, Arc<dyn StorageDriver>>,
+    metrics: &Metrics,
+) -> BTreeMap<String, Arc<dyn StorageDriver>> {
+    drivers
+        .into_iter()
+        .map(|(name, driver)| {
+            let observer = Arc::new(metrics.clone());
+            let observed = ObservedDriver::new(driver, name.clone(), Limits::default(), observer);
+            let observed: Arc<dyn StorageDriver> = Arc::new(observed);
+            (name, observed)
+        })
+        .collect()
+}
+
+fn static_users(
+    config: &Config,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn AuthDriver>, AppError> {
+    let users = config.auth.static_users.users.iter().map(|user| User {
+        name: user.name.clone(),
+        password_hash: user.password_hash.expose().to_owned(),
+        grants: user.grants.clone(),
+    });
+    Ok(Arc::new(StaticUsers::new(
+        users,
+        Arc::new(DbUsers(db.clone())),
+        Arc::clone(clock),
+    )?))
+}

@@ -1,0 +1,145 @@
+//! What the commands do. The words of the command line are in `main.rs`.
+//!
+//! `serve`, `migrate`, `check`, `config` and `user` work on the machine of the registry, with its
+//! configuration; `account` speaks to a running registry over HTTP. This is the only module that prints.
+
+#![expect(clippy::print_stdout, reason = "what a command prints is its result")]
+
+pub mod account;
+mod serve;
+
+use std::io::Read as _;
+
+pub use serve::serve;
+
+use crate::{
+    app::{App, AppError},
+    auth::password,
+    config::{Config, ConfigError},
+    telemetry::{LogError, init_log},
+};
+
+/// A command failed, with the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration cannot be used.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The registry cannot start.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// Standard input, output or a signal cannot be used.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A password cannot be hashed.
+    #[error(transparent)]
+    Password(#[from] password::PasswordError),
+    /// A check found something.
+    #[error("{0} problems were found")]
+    Problems(usize),
+    /// Speaking to the registry failed.
+    #[error(transparent)]
+    Client(#[from] account::ClientError),
+    /// No password was given.
+    #[error("no password on standard input")]
+    NoPassword,
+}
+
+impl From<crate::error::Error> for CliError {
+    fn from(error: crate::error::Error) -> Self {
+        Self::App(error.into())
+    }
+}
+
+/// `kontor migrate`: brings the database's schema up to date.
+pub async fn migrate(config: Config) -> Result<(), CliError> {
+    init_log(&config.log)?;
+    let app = App::build(config)?;
+    let run = app.db().migrate().await?;
+    if run.is_empty() {
+        println!("the database is up to date");
+    }
+    for version in run {
+        println!("migration {version} was run");
+    }
+    Ok(())
+}
+
+/// `kontor check`: whether the database and the storage agree.
+pub async fn check(config: Config, digests: bool) -> Result<(), CliError> {
+    init_log(&config.log)?;
+    let app = App::build(config)?;
+    let report = app.registry().check(digests).await?;
+    for problem in &report.problems {
+        println!("{problem}");
+    }
+    println!(
+        "{} objects, {} of cut-off writes, {} unknown; {} digests computed; {} problems",
+        report.objects,
+        report.loose_objects,
+        report.unknown_objects,
+        report.digests,
+        report.problems.len()
+    );
+    match report.problems.len() {
+        0 => Ok(()),
+        count => Err(CliError::Problems(count)),
+    }
+}
+
+/// `kontor config check`: that the configuration can be used; loading it has checked it already.
+pub fn config_check(config: &Config) {
+    println!("the configuration is valid");
+    println!("  data directory: {}", config.data_dir.display());
+    let addresses: Vec<String> = config
+        .server
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    println!("  listening on: {}", addresses.join(", "));
+    let url = config.database_url();
+    let kind = url
+        .expose()
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    println!("  database: {kind}");
+    let backends: Vec<String> = config.backends().into_keys().collect();
+    println!(
+        "  storage backends: {} (default: {})",
+        backends.join(", "),
+        config.default_storage
+    );
+}
+
+/// `kontor user hash-password`: an argon2id hash of the password on standard input.
+pub fn hash_password() -> Result<(), CliError> {
+    println!("{}", password::hash(&password_from_stdin()?)?);
+    Ok(())
+}
+
+/// `kontor user set-password`: a new password, from standard input, for a user of the database.
+pub async fn set_password(config: Config, user: &str) -> Result<(), CliError> {
+    init_log(&config.log)?;
+    let app = App::build(config)?;
+    app.registry()
+        .user_set_password(user, &password_from_stdin()?)
+        .await?;
+    println!("{user} has a new password");
+    Ok(())
+}
+
+fn password_from_stdin() -> Result<String, CliError> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(CliError::NoPassword);
+    }
+    Ok(password.to_owned())
+}
