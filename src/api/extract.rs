@@ -8,10 +8,13 @@ use percent_encoding::percent_decode_str;
 
 use super::{Api, origin::Origin, render::OciError, request_log::RequestFacts};
 use crate::{
-    auth::authorization::Authorization,
+    auth::{
+        authorization::Authorization,
+        scope::{Action, Scope},
+    },
     error::{Code, Error, Result},
     oci::{Digest, FullRepoName, Reference, RepoName},
-    registry::access::{Caller, Expired, Push, RepoAccess, RepoPermission},
+    registry::access::{Caller, Demand, Push, RepoAccess, RepoPermission},
 };
 
 /// What every handler needs.
@@ -108,7 +111,7 @@ pub fn authorization(request: &HttpRequest) -> Result<Option<Authorization>> {
 pub async fn caller(request: &HttpRequest, api: &Api) -> Result<Caller> {
     let origin = Origin::of(request, &api.hosts);
     let challenge = origin.challenge(&api.hosts);
-    let header = challenge.header(None, None);
+    let header = challenge.header(&[], None);
     let authorization =
         authorization(request).map_err(|error| error.with_header("WWW-Authenticate", header))?;
     let caller = api
@@ -145,13 +148,13 @@ pub struct ServedNamespace(pub String);
 
 async fn repo_access<P: RepoPermission>(
     request: HttpRequest,
-    expired: Expired,
+    demand: Demand,
 ) -> Result<RepoAccess<P>, OciError> {
     let api = api(&request)?;
     let name = repo_name(&request, &api).await?;
     RequestFacts::set_account(&request, name.account.as_str());
     let caller = caller(&request, &api).await?;
-    Ok(api.registry.repo_access(caller, name, expired).await?)
+    Ok(api.registry.repo_access(caller, name, demand).await?)
 }
 
 /// The repository of the path, with the proof that the caller may do `P` there.
@@ -163,7 +166,7 @@ impl<P: RepoPermission> FromRequest for Repo<P> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        async move { repo_access(request, Expired::Refused).await.map(Self) }.boxed_local()
+        async move { repo_access(request, Demand::default()).await.map(Self) }.boxed_local()
     }
 }
 
@@ -177,10 +180,64 @@ impl FromRequest for UploadRepo {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         async move {
-            repo_access(request, Expired::FinishesUploads)
-                .await
-                .map(Self)
+            repo_access(
+                request,
+                Demand {
+                    finishes_upload: true,
+                    also: None,
+                },
+            )
+            .await
+            .map(Self)
         }
         .boxed_local()
     }
+}
+
+/// The repository of the path of an upload that begins. Who mounts should have a token for the source
+/// as well, so the challenge asks for it.
+pub struct StartRepo(pub RepoAccess<Push>);
+
+impl FromRequest for StartRepo {
+    type Error = OciError;
+    type Future = LocalBoxFuture<'static, Result<Self, OciError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        async move {
+            let also = mount_source(&request)?;
+            repo_access(
+                request,
+                Demand {
+                    finishes_upload: false,
+                    also,
+                },
+            )
+            .await
+            .map(Self)
+        }
+        .boxed_local()
+    }
+}
+
+/// The scope of the repository that a blob is mounted from; of all repositories of the account if the
+/// client names none.
+fn mount_source(request: &HttpRequest) -> Result<Option<Scope>> {
+    if query_value(request, "mount").is_none() {
+        return Ok(None);
+    }
+    let source = match query_value(request, "from") {
+        Some(from) => from,
+        None => {
+            let target = path_part(request, "name")?;
+            let is_remapped = Origin::of(request, &api(request)?.hosts)
+                .remapped_to
+                .is_some();
+            match target.split_once('/') {
+                Some((account, _)) if !is_remapped => format!("{account}/*"),
+                _ => "*".to_owned(),
+            }
+        }
+    };
+    Ok(Some(Scope::repository(source, [Action::Pull])))
 }

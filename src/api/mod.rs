@@ -14,6 +14,7 @@ mod request_log;
 mod server;
 mod tls;
 mod token;
+mod unread_body;
 mod v2;
 
 use std::{sync::Arc, time::Duration};

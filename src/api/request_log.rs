@@ -17,7 +17,7 @@ use actix_web::{
 use bytes::Bytes;
 use tracing::info;
 
-use super::{Api, extract::ServedNamespace, origin::Origin};
+use super::{Api, extract::ServedNamespace, origin::Origin, unread_body::HeldBody};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,7 +51,7 @@ impl RequestFacts {
 
 /// The middleware.
 pub async fn request_log(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let started = Instant::now();
@@ -64,6 +64,7 @@ pub async fn request_log(
     api.metrics.http_in_flight.inc();
     let in_flight = InFlight(api.clone());
     let id = api.registry.request_id();
+    let held_body = HeldBody::of(&mut request);
     let mut response = next.call(request).await?;
     let request = response.request().clone();
     let headers = response.headers_mut();
@@ -87,6 +88,7 @@ pub async fn request_log(
         sent_bytes: 0,
         is_complete: false,
         _in_flight: in_flight,
+        _held_body: held_body,
         api,
     };
     Ok(response.map_body(|_, body| {
@@ -115,6 +117,7 @@ struct Line {
     sent_bytes: u64,
     is_complete: bool,
     _in_flight: InFlight,
+    _held_body: HeldBody,
     api: web::Data<Api>,
 }
 

@@ -1,7 +1,7 @@
 //! The `WWW-Authenticate` header.
 //!
-//! One challenge, quoted values, exactly the one scope that the request needs: some clients' parsers
-//! fail on anything more.
+//! One challenge, quoted values, exactly the scope that the request needs: some clients' parsers fail on
+//! anything more. Only a mount needs two, in one value.
 
 use super::scope::Scope;
 
@@ -25,14 +25,18 @@ pub enum ChallengeError {
 
 impl Challenge {
     /// The value of the header.
-    pub fn header(&self, scope: Option<&Scope>, error: Option<ChallengeError>) -> String {
+    pub fn header(&self, scopes: &[Scope], error: Option<ChallengeError>) -> String {
         let mut header = format!(
             "Bearer realm=\"{}\",service=\"{}\"",
             quoted(&self.realm),
             quoted(&self.service)
         );
-        if let Some(scope) = scope {
-            header.push_str(&format!(",scope=\"{}\"", quoted(&scope.to_string())));
+        if !scopes.is_empty() {
+            let scopes: Vec<String> = scopes
+                .iter()
+                .map(|scope| quoted(&scope.to_string()))
+                .collect();
+            header.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
         }
         match error {
             None => {}
@@ -66,7 +70,7 @@ mod tests {
         };
         let scope = Scope::repository("a/b", [Action::Push, Action::Pull]);
         assert_eq!(
-            challenge.header(Some(&scope), Some(ChallengeError::InsufficientScope)),
+            challenge.header(&[scope], Some(ChallengeError::InsufficientScope)),
             "Bearer realm=\"http://h:1/token\",service=\"h:1X: y\",scope=\"repository:a/b:pull,push\",\
              error=\"insufficient_scope\""
         );

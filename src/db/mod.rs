@@ -100,6 +100,16 @@ impl Db {
             .await
     }
 
+    /// Runs a statement as it is, for tests that prepare or break a database.
+    #[doc(hidden)]
+    pub async fn execute_for_tests(&self, statement: String) -> Result<usize> {
+        self.write(move |conn| {
+            use diesel::prelude::*;
+            Ok(diesel::sql_query(statement).execute(conn)?)
+        })
+        .await
+    }
+
     /// Tries the database.
     pub async fn ping(&self) -> Result<()> {
         self.read(|conn| {

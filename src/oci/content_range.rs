@@ -131,10 +131,9 @@ fn single_range(header: &str, size: u64) -> Option<RequestedRange> {
     } else {
         saturating_number(last)?
     };
-    if last < first {
-        return None;
-    }
-    if first >= size {
+    // RFC 9110, section 14.1.1 calls `last < first` invalid, to be ignored; the OCI conformance suite
+    // wants 416, and so the client learns of its mistake.
+    if last < first || first >= size {
         return Some(RequestedRange::Unsatisfiable);
     }
     Some(RequestedRange::Partial(

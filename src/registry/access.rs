@@ -28,6 +28,9 @@ use crate::{
 /// How long after its expiry a token may still finish an upload that began before it.
 const UPLOAD_GRACE: TimeDelta = TimeDelta::hours(24);
 
+/// Stands for all repositories of an account in the name of a scope; no repository can be called so.
+pub(super) const EVERY_REPO: &str = "*";
+
 /// Who asks, and how the registry looks from there.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -62,7 +65,15 @@ impl Caller {
         }
     }
 
-    fn unauthorized(&self, scope: Option<&Scope>, error: Option<ChallengeError>) -> Error {
+    /// All repositories of an account, as the name of a scope: what a mount without `from` needs to pull.
+    fn every_repo_of(&self, account: &AccountName) -> String {
+        match &self.remapped_to {
+            Some(remapped_to) if remapped_to == account => EVERY_REPO.to_owned(),
+            _ => format!("{account}/{EVERY_REPO}"),
+        }
+    }
+
+    fn unauthorized(&self, scopes: &[Scope], error: Option<ChallengeError>) -> Error {
         let message = match error {
             None => "authentication is required",
             Some(ChallengeError::InvalidToken) => {
@@ -71,7 +82,7 @@ impl Caller {
             Some(ChallengeError::InsufficientScope) => "the token does not allow this",
         };
         Error::with_message(Code::Unauthorized, message)
-            .with_header("WWW-Authenticate", self.challenge.header(scope, error))
+            .with_header("WWW-Authenticate", self.challenge.header(scopes, error))
     }
 }
 
@@ -138,7 +149,7 @@ impl<P> RepoAccess<P> {
         match self.uploads_before {
             Some(limit) if created_at >= limit => Err(self
                 .caller
-                .unauthorized(None, Some(ChallengeError::InvalidToken))),
+                .unauthorized(&[], Some(ChallengeError::InvalidToken))),
             _ => Ok(()),
         }
     }
@@ -150,13 +161,13 @@ pub struct AccountAccess {
     pub(super) account: Account,
 }
 
-/// Whether an expired token counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expired {
-    /// It does not.
-    Refused,
-    /// It may finish an upload that began while it was valid (moby#33558).
-    FinishesUploads,
+/// What is special about a request's need for access.
+#[derive(Debug, Default)]
+pub struct Demand {
+    /// A token that has expired may finish an upload that began while it was valid (moby#33558).
+    pub finishes_upload: bool,
+    /// What a client without a sufficient token should ask for as well. It is not required.
+    pub also: Option<Scope>,
 }
 
 impl Registry {
@@ -186,7 +197,7 @@ impl Registry {
                 match self.tokens.verify(&token, &caller.challenge.service) {
                     Ok(claims) => caller.authority = Authority::Token(claims),
                     Err(error) => {
-                        let refusal = caller.unauthorized(None, Some(ChallengeError::InvalidToken));
+                        let refusal = caller.unauthorized(&[], Some(ChallengeError::InvalidToken));
                         return Err(refusal.caused_by(error));
                     }
                 }
@@ -214,9 +225,9 @@ impl Registry {
     /// even where anonymous pulls are allowed, or clients would never log in.
     pub fn base_access(&self, caller: &Caller) -> Result<()> {
         match &caller.authority {
-            Authority::Anonymous => Err(caller.unauthorized(None, None)),
+            Authority::Anonymous => Err(caller.unauthorized(&[], None)),
             Authority::User(_) => Ok(()),
-            Authority::Token(claims) => self.refuse_expired(caller, claims, None),
+            Authority::Token(claims) => self.refuse_expired(caller, claims, &[]),
         }
     }
 
@@ -225,20 +236,22 @@ impl Registry {
         &self,
         caller: Caller,
         name: FullRepoName,
-        expired: Expired,
+        demand: Demand,
     ) -> Result<RepoAccess<P>> {
         let scope = Scope::repository(caller.shown_name(&name), P::WANTED.iter().copied());
+        let mut scopes = vec![scope.clone()];
+        scopes.extend(demand.also);
         let mut uploads_before = None;
         match &caller.authority {
             Authority::Token(claims) => {
                 if !claims.allows(&scope.name, P::ACTION) {
                     let error = Some(ChallengeError::InsufficientScope);
-                    return Err(caller.unauthorized(Some(&scope), error));
+                    return Err(caller.unauthorized(&scopes, error));
                 }
-                if expired == Expired::FinishesUploads && self.is_in_grace(claims) {
+                if demand.finishes_upload && self.is_in_grace(claims) {
                     uploads_before = Some(claims.expires_at());
                 } else {
-                    self.refuse_expired(&caller, claims, Some(&scope))?;
+                    self.refuse_expired(&caller, claims, &scopes)?;
                 }
             }
             Authority::User(identity) => {
@@ -256,7 +269,7 @@ impl Registry {
             }
             Authority::Anonymous => {
                 if !self.user_may(None, &name, P::PERMISSION).await? {
-                    return Err(caller.unauthorized(Some(&scope), None));
+                    return Err(caller.unauthorized(&scopes, None));
                 }
             }
         }
@@ -274,22 +287,21 @@ impl Registry {
         expired_at <= now && now < expired_at + UPLOAD_GRACE
     }
 
-    fn refuse_expired(
-        &self,
-        caller: &Caller,
-        claims: &Claims,
-        scope: Option<&Scope>,
-    ) -> Result<()> {
+    fn refuse_expired(&self, caller: &Caller, claims: &Claims, scopes: &[Scope]) -> Result<()> {
         if self.clock.now() < claims.expires_at() {
             return Ok(());
         }
-        Err(caller.unauthorized(scope, Some(ChallengeError::InvalidToken)))
+        Err(caller.unauthorized(scopes, Some(ChallengeError::InvalidToken)))
     }
 
     /// Whether the caller of a request may also pull from another repository, with what it offered.
     pub(super) async fn may_also_pull(&self, caller: &Caller, name: &FullRepoName) -> Result<bool> {
         match &caller.authority {
-            Authority::Token(claims) => Ok(claims.allows(&caller.shown_name(name), Action::Pull)),
+            Authority::Token(claims) => {
+                let everywhere = caller.every_repo_of(&name.account);
+                Ok(claims.allows(&caller.shown_name(name), Action::Pull)
+                    || claims.allows(&everywhere, Action::Pull))
+            }
             Authority::User(identity) => {
                 self.user_may(Some(identity), name, Permission::Pull).await
             }
@@ -327,6 +339,24 @@ impl Registry {
         ))
     }
 
+    /// Whether a user may do this in every repository of an account, by a grant on its auth tenant.
+    pub(super) async fn user_may_everywhere(
+        &self,
+        identity: Option<&Identity>,
+        account: AccountName,
+        permission: Permission,
+    ) -> Result<bool> {
+        let account = self
+            .db
+            .read(move |conn| account_find(conn, &account))
+            .await?;
+        let Some(account) = account else {
+            return Ok(false);
+        };
+        self.driver_permits(identity, permission, &account.auth_tenant_id)
+            .await
+    }
+
     pub(super) async fn driver_permits(
         &self,
         identity: Option<&Identity>,
@@ -351,15 +381,15 @@ impl Registry {
 
     /// The user behind a caller who may list the catalog.
     pub(super) fn catalog_access(&self, caller: &Caller) -> Result<Identity> {
-        let scope = Scope::catalog();
+        let scopes = [Scope::catalog()];
         match &caller.authority {
-            Authority::Anonymous => Err(caller.unauthorized(Some(&scope), None)),
+            Authority::Anonymous => Err(caller.unauthorized(&scopes, None)),
             Authority::User(identity) => Ok(identity.clone()),
             Authority::Token(claims) => {
-                self.refuse_expired(caller, claims, Some(&scope))?;
+                self.refuse_expired(caller, claims, &scopes)?;
                 let user = self.token_user(claims).filter(|_| claims.allows_catalog());
                 user.ok_or_else(|| {
-                    caller.unauthorized(Some(&scope), Some(ChallengeError::InsufficientScope))
+                    caller.unauthorized(&scopes, Some(ChallengeError::InsufficientScope))
                 })
             }
         }
@@ -424,7 +454,7 @@ impl Registry {
 
 fn rejected(caller: &Caller) -> Error {
     Error::with_message(Code::Unauthorized, AuthError::Rejected.to_string())
-        .with_header("WWW-Authenticate", caller.challenge.header(None, None))
+        .with_header("WWW-Authenticate", caller.challenge.header(&[], None))
 }
 
 pub(super) fn unavailable(error: AuthError) -> Error {

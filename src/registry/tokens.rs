@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Registry, access::unavailable};
+use super::{
+    Registry,
+    access::{EVERY_REPO, unavailable},
+};
 use crate::{
     auth::{
         driver::{AuthError, Identity},
@@ -111,6 +114,14 @@ impl Registry {
                 return Ok(scope);
             }
         }
+        if let Some(account) = every_repo_of(&scope.name, remapped_to) {
+            let may_pull = scope.actions.contains(&Action::Pull)
+                && self
+                    .user_may_everywhere(identity, account, Permission::Pull)
+                    .await?;
+            scope.actions = may_pull.then_some(Action::Pull).into_iter().collect();
+            return Ok(scope);
+        }
         let Some(name) = repo_name(&scope.name, remapped_to) else {
             scope.actions.clear();
             return Ok(scope);
@@ -128,6 +139,18 @@ impl Registry {
             }
         }
         Ok(scope)
+    }
+}
+
+/// The account if the scope is on all its repositories.
+fn every_repo_of(shown: &str, remapped_to: Option<&AccountName>) -> Option<AccountName> {
+    match remapped_to {
+        Some(account) => (shown == EVERY_REPO).then(|| account.clone()),
+        None => shown
+            .strip_suffix(EVERY_REPO)?
+            .strip_suffix('/')?
+            .parse()
+            .ok(),
     }
 }
 

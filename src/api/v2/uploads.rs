@@ -6,7 +6,7 @@ use super::CONTENT_DIGEST;
 use crate::{
     api::{
         Api, body,
-        extract::{Repo, UploadRepo, header_text, path_value, query_value},
+        extract::{StartRepo, UploadRepo, header_text, path_value, query_value},
         render::OciError,
     },
     error::{Code, Error, Result},
@@ -20,7 +20,7 @@ use crate::{
 
 /// Begins an upload, mounts a blob, or takes a whole blob in one request.
 pub async fn start(
-    access: Repo<Push>,
+    access: StartRepo,
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,

@@ -1,0 +1,279 @@
+//! A registry of its own for each test: real HTTP on a free port, its own database and folder, a clock
+//! that the test moves.
+//!
+//! `KONTOR_TEST_DATABASE_URL` names a PostgreSQL database: then each test has a schema of its own there.
+
+pub mod image;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    thread,
+};
+
+use chrono::{DateTime, Utc};
+use kontor::{
+    app::{App, Overrides},
+    clock::ManualClock,
+    config::{Config, Secret, StaticUser},
+    db::{Db, DbConfig},
+    model::user::Grant,
+    registry::Registry,
+};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use storage_drivers::{
+    MemoryDriver, StorageDriver,
+    faulty::{Faults, FaultyDriver},
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// The password of every test user.
+pub const PASSWORD: &str = "correct horse";
+
+/// argon2id of [`PASSWORD`] with the cheapest parameters, so that tests do not wait for it.
+const CHEAP_HASH: &str = include_str!("password.hash");
+
+/// A registry that runs.
+pub struct TestRegistry {
+    pub address: SocketAddr,
+    pub clock: Arc<ManualClock>,
+    /// Makes the storage fail.
+    pub faults: Faults,
+    pub storage: Arc<dyn StorageDriver>,
+    pub registry: Arc<Registry>,
+    pub db: Db,
+    pub http: Client,
+    pub config: Config,
+    pub folder: Arc<TempDir>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<thread::JoinHandle<()>>,
+    _schema: Option<Arc<Schema>>,
+}
+
+/// What a test wants to be different.
+#[derive(Default)]
+pub struct Setup {
+    change: Option<Box<dyn FnOnce(&mut Config) + Send>>,
+    storage: Option<Arc<dyn StorageDriver>>,
+}
+
+impl Setup {
+    pub fn config(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        self.change = Some(Box::new(change));
+        self
+    }
+
+    /// The driver below the one that injects faults.
+    pub fn storage(mut self, storage: Arc<dyn StorageDriver>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    pub async fn start(self) -> TestRegistry {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let schema = Schema::create().await.map(Arc::new);
+        let mut config = Config::default();
+        config.data_dir = folder.path().join("data");
+        config.server.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        config.server.workers = 2;
+        config.server.drain_timeout_seconds = 5;
+        config.database.max_connections = 4;
+        config.database.url = schema.as_ref().map(|schema| Secret::new(schema.url.clone()));
+        config.auth.initial_admin_password = Some(Secret::new("unused"));
+        config.auth.static_users.users = users();
+        if let Some(change) = self.change {
+            change(&mut config);
+        }
+        let storage = self.storage.unwrap_or_else(|| Arc::new(MemoryDriver::default()));
+        start(config, storage, folder, schema).await
+    }
+}
+
+fn users() -> Vec<StaticUser> {
+    use kontor::model::permission::Permission::{Delete, Pull, Push, View};
+    let user = |name: &str, grants: Vec<Grant>| StaticUser {
+        name: name.into(),
+        password_hash: Secret::new(CHEAP_HASH.trim()),
+        grants,
+    };
+    let grant = |tenant: &str, permissions: &[kontor::model::permission::Permission]| Grant {
+        auth_tenant_id: tenant.into(),
+        permissions: permissions.iter().copied().collect(),
+    };
+    vec![
+        user("admin", vec![Grant::everything()]),
+        // May read and write the accounts of the auth tenant `demo`, but not manage them.
+        user("ann", vec![grant("demo", &[View, Pull, Push, Delete])]),
+        // May read them only.
+        user("reader", vec![grant("demo", &[View, Pull])]),
+        // Has everything in another auth tenant.
+        user("other", vec![grant("other", &kontor::model::permission::Permission::ALL)]),
+        // Has nothing.
+        user("nobody", vec![]),
+    ]
+}
+
+async fn start(
+    config: Config,
+    storage: Arc<dyn StorageDriver>,
+    folder: Arc<TempDir>,
+    schema: Option<Arc<Schema>>,
+) -> TestRegistry {
+    let clock = Arc::new(ManualClock::new(Utc::now()));
+    let (driver, faults) = FaultyDriver::wrap(Arc::clone(&storage));
+    let overrides = Overrides {
+        clock: Some(clock.clone()),
+        backends: Some(BTreeMap::from([("default".to_owned(), driver)])),
+    };
+    let app = App::build_with(config.clone(), overrides).unwrap();
+    app.prepare().await.unwrap();
+    let listeners = app.listen().unwrap();
+    let address = listeners[0].local_addr().unwrap();
+    let (registry, db) = (Arc::clone(app.registry()), app.db().clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let stop = async move {
+                let _ = stopped.await;
+            };
+            app.serve(listeners, stop).await.unwrap();
+        });
+    });
+    TestRegistry {
+        address,
+        clock,
+        faults,
+        storage,
+        registry,
+        db,
+        http: Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
+        config,
+        folder,
+        stop: Some(stop),
+        server: Some(server),
+        _schema: schema,
+    }
+}
+
+impl TestRegistry {
+    /// A registry with the account `demo` of the auth tenant `demo`.
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// Another node on the same database and storage.
+    pub async fn second_node(&self) -> Self {
+        let schema = self._schema.clone();
+        start(self.config.clone(), Arc::clone(&self.storage), Arc::clone(&self.folder), schema).await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request without credentials.
+    pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = if path.starts_with("http") { path.to_owned() } else { self.url(path) };
+        self.http.request(method, url)
+    }
+
+    /// A request with Basic authentication.
+    pub fn as_user(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).basic_auth(user, Some(PASSWORD))
+    }
+
+    /// A request of the user `admin`.
+    pub fn admin(&self, method: Method, path: &str) -> RequestBuilder {
+        self.as_user("admin", method, path)
+    }
+
+    /// A token for scopes such as `repository:demo/app:pull`.
+    pub async fn token(&self, user: &str, scopes: &[&str]) -> String {
+        let service = self.address.to_string();
+        let mut query = vec![("service", service.as_str())];
+        query.extend(scopes.iter().map(|scope| ("scope", *scope)));
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let answer = self.as_user(user, Method::GET, &format!("/token?{query}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes an account by the API.
+    pub async fn account(&self, name: &str, document: Value) -> Response {
+        self.admin(Method::PUT, &format!("/api/v1/accounts/{name}")).json(&document).send().await.unwrap()
+    }
+
+    /// Lets everybody pull from the repositories of `demo` that match.
+    pub async fn allow_anonymous_pull(&self, pattern: &str) {
+        let policy = json!({ "match_repository": pattern, "permissions": ["anonymous_pull"] });
+        let answer = self.account("demo", json!({ "rbac_policies": [policy] })).await;
+        assert_eq!(answer.status(), 200);
+    }
+
+    /// The time of the test's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        kontor::clock::Clock::now(&*self.clock)
+    }
+
+    /// Objects in the storage of an account.
+    pub async fn object_count(&self, account: &str) -> usize {
+        use futures::StreamExt as _;
+        let tenant = storage_drivers::Tenant {
+            account: account.into(),
+            auth_tenant_id: account.into(),
+        };
+        self.storage.list(&tenant).await.unwrap().count().await
+    }
+
+    /// Stops the server and waits until requests in flight have ended.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
+        }
+    }
+}
+
+impl Drop for TestRegistry {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// Asserts the status and the code of an OCI error.
+pub async fn assert_oci_error(answer: Response, status: u16, code: &str) -> Value {
+    let actual = answer.status();
+    let text = answer.text().await.unwrap();
+    assert_eq!(actual, status, "{text}");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["errors"][0]["code"], code, "{text}");
+    assert!(!body["errors"][0]["message"].as_str().unwrap().is_empty());
+    body
+}
+
+/// A schema of one test in the PostgreSQL database of the tests.
+struct Schema {
+    url: String,
+}
+
+impl Schema {
+    async fn create() -> Option<Self> {
+        let base = std::env::var("KONTOR_TEST_DATABASE_URL").ok()?;
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let db = Db::new(&DbConfig {
+            url: base.clone(),
+            max_connections: 1,
+            wait_timeout: std::time::Duration::from_secs(60),
+        });
+        db.execute_for_tests(format!("CREATE SCHEMA {name}")).await.unwrap();
+        let separator = if base.contains('?') { '&' } else { '?' };
+        Some(Self { url: format!("{base}{separator}options=-csearch_path%3D{name}") })
+    }
+}
