@@ -198,7 +198,7 @@ impl FromStr for Scope {
 /// `resourcename` of the grammar, with a port. A name that passes can be quoted in a challenge as
 /// it is.
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'*')
 }
 
 fn on_repository(action: Action) -> &'static [Action] {
