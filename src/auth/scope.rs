@@ -195,7 +195,7 @@ impl FromStr for Scope {
     }
 }
 
-/// `resourcename` of the grammar, with a port. A name that passes can be quoted in a challenge as
+/// `resourcename` of the grammar, with a port, and with `*` for all repositories of an account. A name that passes can be quoted in a challenge as
 /// it is.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'*')

@@ -10,13 +10,19 @@ use diesel::{
 
 use crate::error::{Code, Error, Result};
 
-/// A connection to either database.
-#[derive(diesel::MultiConnection)]
-pub enum Conn {
-    /// PostgreSQL 15 or newer.
-    Postgres(PgConnection),
-    /// SQLite, bundled.
-    Sqlite(SqliteConnection),
+pub use connection::Conn;
+
+mod connection {
+    use diesel::{PgConnection, SqliteConnection};
+
+    /// A connection to either database.
+    #[derive(diesel::MultiConnection)]
+    pub enum Conn {
+        /// PostgreSQL 15 or newer.
+        Postgres(PgConnection),
+        /// SQLite, bundled.
+        Sqlite(SqliteConnection),
+    }
 }
 
 /// Instantiates one diesel expression for the backend that `$conn` is: ON CONFLICT and RETURNING do not
@@ -34,7 +40,7 @@ pub(crate) use on_backend;
 /// What every SQLite connection needs. `synchronous = FULL`: a push that was acknowledged survives a
 /// power failure. `busy_timeout` is for other processes; inside this one writers queue.
 const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -8192;";
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000;";
 
 /// Whether the address names a SQLite file.
 pub(super) fn is_sqlite(url: &str) -> bool {
@@ -113,6 +119,15 @@ fn is_lost(kind: &DatabaseErrorKind) -> bool {
     matches!(
         kind,
         DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand
+    )
+}
+
+/// Whether another transaction took away, or put there, what this one relied on.
+pub(super) fn is_conflict(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{ForeignKeyViolation, UniqueViolation};
+    matches!(
+        error,
+        DieselError::DatabaseError(ForeignKeyViolation | UniqueViolation, _)
     )
 }
 

@@ -160,7 +160,10 @@ fn begin(conn: &mut Conn) -> diesel::QueryResult<()> {
 /// A database failure is an outage or a bug, never a 404: only the use case knows what is missing.
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {
-        if dialect::is_temporary(&error) {
+        if dialect::is_conflict(&error) {
+            let message = "somebody else changed this at the same time; try again";
+            Error::with_message(Code::Conflict, message).caused_by(error)
+        } else if dialect::is_temporary(&error) {
             Error::with_message(
                 Code::Unavailable,
                 "the database is not available; try again",

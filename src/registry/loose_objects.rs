@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage_drivers::{ByteStream, StorageDriver, Tenant};
+use storage_drivers::{ByteStream, StorageDriver, StorageError, Tenant};
 use tracing::warn;
 
 use super::Registry;
@@ -35,8 +35,9 @@ impl Registry {
             .await
         {
             Ok(size_bytes) => Ok(size_bytes),
+            // After a failure of the backend nobody can be sure that nothing was left; the note stays.
+            Err(error @ StorageError::Backend { .. }) => Err(error.into()),
             Err(error) => {
-                // The driver left nothing behind, so only the note is to go.
                 let key = object.key;
                 let forgotten = self
                     .db

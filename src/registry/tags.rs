@@ -38,12 +38,7 @@ impl<T> Page<T> {
     }
 }
 
-/// The size of a page, clamped.
-#[expect(
-    clippy::cast_possible_wrap,
-    clippy::cast_possible_truncation,
-    reason = "at most 1000"
-)]
+/// The size of a page, clamped, and the number of rows to read: one more tells whether there are others.
 pub(super) fn page_limit(n: Option<u64>) -> (i64, usize) {
     let limit = n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
     (limit as i64 + 1, limit as usize)
