@@ -19,8 +19,8 @@ macro_rules! codes {
     ($($name:ident, $wire:literal, $status:literal, $message:literal;)*) => {
         /// What went wrong, as a client may know it.
         ///
-        /// The wire names up to `UNSUPPORTED` are those of the OCI Distribution Specification 1.1,
-        /// section "Error Codes"; the others are this registry's own, as the section allows.
+        /// The wire names that the OCI Distribution Specification 1.1 lists under "Error Codes" mean what
+        /// they mean there; the others are this registry's own, as the section allows.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = $message] $name,)*

@@ -119,7 +119,7 @@ class Memory:
         location = client.start_upload(REPO, self.scopes)
         client.close()
         with wire.connect(self.server.port) as connection:
-            connection.sendall(wire.head("PATCH", location, {
+            connection.sendall(wire.head("PATCH", self.server.port, location, {
                 **self.client().authorization(self.scopes), "Content-Type": "application/octet-stream",
                 "Content-Length": stream.size}))
             began = time.monotonic()
@@ -134,7 +134,7 @@ class Memory:
     def pull_throttled(self, digest):
         moved = 0
         with wire.connect(self.server.port, 256 * KIB) as connection:
-            connection.sendall(wire.head("GET", f"/v2/{REPO}/blobs/{digest}", self.client().authorization(self.scopes)))
+            connection.sendall(wire.head("GET", self.server.port, f"/v2/{REPO}/blobs/{digest}", self.client().authorization(self.scopes)))
             status, _, _ = wire.read_head(connection)
             if status != 200:
                 raise RuntimeError(f"GET {digest}: {status}")
@@ -151,7 +151,7 @@ class Memory:
         try:
             for _ in range(CLIENTS):
                 connection = wire.connect(self.server.port, 64 * KIB)
-                connection.sendall(wire.head("GET", f"/v2/{REPO}/blobs/{digest}", headers))
+                connection.sendall(wire.head("GET", self.server.port, f"/v2/{REPO}/blobs/{digest}", headers))
                 connections.append(connection)
             for connection in connections:
                 status, _, rest = wire.read_head(connection)
@@ -180,7 +180,7 @@ class Memory:
             for _ in range(CLIENTS):
                 location = client.start_upload(REPO, self.scopes)
                 connection = wire.connect(self.server.port)
-                connection.sendall(wire.head("PATCH", location, {
+                connection.sendall(wire.head("PATCH", self.server.port, location, {
                     **headers, "Content-Type": "application/octet-stream", "Content-Length": CLIENT_BLOB}))
                 connections.append(connection)
             client.close()

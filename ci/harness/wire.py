@@ -21,8 +21,8 @@ def connect(port, receive_buffer=None, timeout=120):
     return connection
 
 
-def head(method, target, headers):
-    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+def head(method, port, target, headers):
+    lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -43,7 +43,7 @@ def read_head(connection):
 def fetch(port, target, headers, size):
     """GETs a body of a known size and throws it away."""
     with connect(port) as connection:
-        connection.sendall(head("GET", target, headers))
+        connection.sendall(head("GET", port, target, headers))
         status, _, rest = read_head(connection)
         buffer, length = bytearray(MIB), len(rest)
         while status == 200 and length < size:
@@ -80,7 +80,7 @@ def send_file(port, method, target, headers, path):
     """Sends a file as the body. Returns the status and what came of the answer's body."""
     with connect(port) as connection, open(path, "rb") as file:
         size = path.stat().st_size
-        connection.sendall(head(method, target, {**headers, "Content-Length": size}))
+        connection.sendall(head(method, port, target, {**headers, "Content-Length": size}))
         connection.sendfile(file)
         status, _, rest = read_head(connection)
     return status, rest

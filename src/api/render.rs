@@ -119,7 +119,7 @@ fn log(error: &Error) {
         Code::Unavailable => tracing::warn!(code, causes, "a request could not be served"),
         _ => tracing::debug!(
             code,
-            message = error.message(),
+            reason = error.message(),
             causes,
             "a request was refused"
         ),

@@ -79,6 +79,7 @@ pub async fn request_log(
     {
         headers.insert(OCI_NAMESPACE, value);
     }
+    let is_head = request.method() == actix_web::http::Method::HEAD;
     let line = Line {
         id,
         started,
@@ -86,7 +87,11 @@ pub async fn request_log(
         error: response.response().error().map(ToString::to_string),
         request,
         sent_bytes: 0,
-        is_complete: false,
+        is_complete: is_head
+            || matches!(
+                response.response().body().size(),
+                BodySize::None | BodySize::Sized(0)
+            ),
         _in_flight: in_flight,
         _held_body: held_body,
         api,

@@ -25,12 +25,13 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 
 /// The form of Docker's "Token Authentication Specification".
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, OciError> {
-    let credentials = match authorization(&request)? {
+    let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
+    let credentials = match authorization(&request).map_err(challenged)? {
         None => None,
         Some(Authorization::Basic { user, password }) => Some((user, password)),
         Some(Authorization::Bearer(_)) => {
             let message = "the token service takes a user name and a password, not a token";
-            return Err(Error::with_message(Code::Unauthorized, message).into());
+            return Err(challenged(Error::with_message(Code::Unauthorized, message)).into());
         }
     };
     let issued = issue(&request, &api, credentials, &query(&request)).await?;

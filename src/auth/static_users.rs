@@ -3,18 +3,19 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
 use super::{
     driver::{AuthDriver, AuthError, Credentials, Identity},
-    password,
+    password::{self, Memory},
 };
 use crate::{
     clock::Clock,
@@ -30,9 +31,6 @@ const REMEMBER_SECONDS: i64 = 10;
 
 /// How many verified passwords are remembered.
 const REMEMBERED: usize = 1024;
-
-/// How many argon2 computations may run at once: each takes 19 MiB, and anybody can ask for one.
-const MAX_COMPUTATIONS: usize = 4;
 
 /// How long a login waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -61,7 +59,10 @@ pub struct StaticUsers {
     verified: Cache<Fingerprint, DateTime<Utc>>,
     /// Makes fingerprints of this process useless to anybody who reads its memory dump later.
     salt: [u8; 32],
-    computations: tokio::sync::Semaphore,
+    /// The memory of the computations that may run at once: each takes 19 MiB and a core for some 20 ms,
+    /// and anybody can ask for one.
+    memories: Mutex<Vec<Memory>>,
+    turns: tokio::sync::Semaphore,
 }
 
 impl StaticUsers {
@@ -72,7 +73,8 @@ impl StaticUsers {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuthError> {
         let mut salt = [0; 32];
-        rand::fill(&mut salt).map_err(|error| AuthError::Unavailable(Box::new(error)))?;
+        // Not from aws-lc: its generator gathers entropy for 30 ms when it is first used.
+        getrandom::fill(&mut salt).map_err(|error| AuthError::Unavailable(Box::new(error)))?;
         Ok(Self {
             configured: configured
                 .into_iter()
@@ -82,7 +84,8 @@ impl StaticUsers {
             clock,
             verified: Cache::new(REMEMBERED),
             salt,
-            computations: tokio::sync::Semaphore::new(MAX_COMPUTATIONS),
+            memories: Mutex::default(),
+            turns: tokio::sync::Semaphore::new(turns()),
         })
     }
 
@@ -105,6 +108,10 @@ impl StaticUsers {
         fingerprint
     }
 
+    fn memories(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn verify(&self, hash: String, secret: &str) -> Result<bool, AuthError> {
         let fingerprint = self.fingerprint(&hash, secret);
         let now = self.clock.now();
@@ -115,20 +122,31 @@ impl StaticUsers {
         {
             return Ok(true);
         }
-        let turn = tokio::time::timeout(MAX_WAIT, self.computations.acquire()).await;
+        let turn = tokio::time::timeout(MAX_WAIT, self.turns.acquire()).await;
         let _turn = turn
             .map_err(|_| AuthError::Unavailable("too many logins at once".into()))?
             .map_err(|error| AuthError::Unavailable(Box::new(error)))?;
         let secret = secret.to_owned();
-        let is_right = tokio::task::spawn_blocking(move || password::verify(&secret, &hash))
+        let mut memory = self.memories().pop().unwrap_or_default();
+        let computed = tokio::task::spawn_blocking(move || {
+            let is_right = password::verify(&secret, &hash, &mut memory);
+            (is_right, memory)
+        });
+        let (is_right, memory) = computed
             .await
             .map_err(|error| AuthError::Unavailable(Box::new(error)))?;
+        self.memories().push(memory);
         if is_right {
             let until = now + chrono::TimeDelta::seconds(REMEMBER_SECONDS);
             self.verified.insert(fingerprint, until);
         }
         Ok(is_right)
     }
+}
+
+/// Half of the cores may check passwords; the other half serves those who have logged in.
+fn turns() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// Without the users.

@@ -43,6 +43,9 @@ pub enum CliError {
     /// Speaking to the registry failed.
     #[error(transparent)]
     Client(#[from] account::ClientError),
+    /// The data directory holds nothing.
+    #[error("there is no registry in {}; name its folder with --data-dir", .0.display())]
+    NoRegistry(std::path::PathBuf),
     /// No password was given.
     #[error("no password on standard input")]
     NoPassword,
@@ -52,6 +55,14 @@ impl From<crate::error::Error> for CliError {
     fn from(error: crate::error::Error) -> Self {
         Self::App(error.into())
     }
+}
+
+/// Commands on what is there must not make a registry of an empty folder that was named by mistake.
+fn require_registry(config: &Config) -> Result<(), CliError> {
+    if config.database.url.is_some() || config.data_dir.join("kontor.db").exists() {
+        return Ok(());
+    }
+    Err(CliError::NoRegistry(config.data_dir.clone()))
 }
 
 /// `kontor migrate`: brings the database's schema up to date.
@@ -71,6 +82,7 @@ pub async fn migrate(config: Config) -> Result<(), CliError> {
 /// `kontor check`: whether the database and the storage agree.
 pub async fn check(config: Config, digests: bool) -> Result<(), CliError> {
     init_log(&config.log)?;
+    require_registry(&config)?;
     let app = App::build(config)?;
     let report = app.registry().check(digests).await?;
     for problem in &report.problems {
@@ -126,6 +138,7 @@ pub fn hash_password() -> Result<(), CliError> {
 /// `kontor user set-password`: a new password, from standard input, for a user of the database.
 pub async fn set_password(config: Config, user: &str) -> Result<(), CliError> {
     init_log(&config.log)?;
+    require_registry(&config)?;
     let app = App::build(config)?;
     app.registry()
         .user_set_password(user, &password_from_stdin()?)

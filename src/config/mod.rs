@@ -1,8 +1,8 @@
 //! The configuration: one typed TOML file, environment variables over it, checked once at start.
 //!
 //! Every key has a default, so that `kontor serve` runs with no file at all. An unknown key is an
-//! error: a misspelt `trusted_proxies` must not silently trust nobody. No other module reads the
-//! environment. How text becomes values is in `load.rs`.
+//! error: a misspelt `trusted_proxies` must not silently trust nobody. Besides the flags of the command line no
+//! other module reads the environment. How text becomes values is in `load.rs`.
 
 mod load;
 mod secret;
@@ -148,7 +148,7 @@ pub struct LimitsConfig {
     pub manifest_bytes: usize,
     /// The largest blob.
     pub blob_bytes: u64,
-    /// How many request bodies and heads may be in work at once, for each worker.
+    /// How many connections each worker has at once; more wait to be accepted.
     pub connections_per_worker: usize,
 }
 

@@ -156,8 +156,7 @@ pub fn account_names(conn: &mut Conn) -> Result<Vec<AccountName>> {
     names.iter().map(|name| stored(name)).collect()
 }
 
-/// Up to `limit` blobs of an account by number, after `after`, with one repository through which
-/// each can be read.
+/// Up to `limit` blobs of an account by number, after `after`.
 pub fn blob_page(
     conn: &mut Conn,
     account: &AccountName,

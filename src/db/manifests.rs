@@ -14,7 +14,7 @@ use super::{
     stored,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     oci::{Digest, FullRepoName, Reference},
 };
 
@@ -143,7 +143,11 @@ pub fn manifest_insert(
     if count == 0 {
         return Ok(false);
     }
-    loose_object_forget(conn, manifest.object_id)?;
+    if !loose_object_forget(conn, manifest.object_id)? {
+        return Err(Error::unavailable(
+            "a manifest's object was swept away before it was stored",
+        ));
+    }
     for blob_id in &manifest.blob_ids {
         diesel::insert_into(manifest_blob_refs::table)
             .values((

@@ -65,6 +65,11 @@ impl Caller {
         }
     }
 
+    /// The account whose own domain was asked: nothing else is to be seen there.
+    pub fn remapped_to(&self) -> Option<&AccountName> {
+        self.remapped_to.as_ref()
+    }
+
     /// All repositories of an account, as the name of a scope: what a mount without `from` needs to pull.
     fn every_repo_of(&self, account: &AccountName) -> String {
         match &self.remapped_to {

@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account::{Account, AccountSettings},
+        account::{Account, AccountSettings, canonical_namespace},
         permission::Permission,
     },
     oci::AccountName,
@@ -65,8 +65,10 @@ impl Registry {
         &self,
         identity: &Identity,
         name: &AccountName,
-        order: AccountOrder,
+        mut order: AccountOrder,
     ) -> Result<(Account, bool)> {
+        let namespace = order.settings.serves_namespace.take();
+        order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
         let invalid = |reason| Error::with_message(Code::BadRequest, reason);
         order.settings.validate().map_err(invalid)?;
         let wanted = name.clone();

@@ -11,7 +11,7 @@ use crate::{
     db::{accounts::account_list, repos::repo_page},
     error::Result,
     model::permission::Permission,
-    oci::FullRepoName,
+    oci::{AccountName, FullRepoName},
 };
 
 impl Registry {
@@ -25,7 +25,11 @@ impl Registry {
         let identity = self.catalog_access(caller)?;
         let accounts = self.db.read(account_list).await?;
         let mut visible = BTreeSet::new();
-        for account in accounts.into_iter().filter(|account| !account.is_deleting) {
+        let is_shown = |name: &AccountName| caller.remapped_to().is_none_or(|only| only == name);
+        for account in accounts
+            .into_iter()
+            .filter(|account| !account.is_deleting && is_shown(&account.name))
+        {
             let tenant = &account.auth_tenant_id;
             if self
                 .driver_permits(Some(&identity), Permission::View, tenant)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
-use storage_drivers::{ObjectKey, Tenant};
+use storage_drivers::{ObjectKey, StorageError, Tenant};
 
 use super::Registry;
 use crate::{
@@ -37,8 +37,8 @@ pub struct CheckReport {
 
 impl Registry {
     /// Checks the database, and that every object it names is in storage with its length; with
-    /// `digests` also that every blob still has its digest. Run while nobody writes, an object may
-    /// be noted as loose but none may be unknown.
+    /// `digests` also that every blob still has its digest. An object may be noted as loose, but none may
+    /// be unknown.
     pub async fn check(&self, digests: bool) -> Result<CheckReport> {
         let mut report = CheckReport {
             problems: self.db.read(findings).await?,
@@ -91,7 +91,20 @@ impl Registry {
             report.loose_objects += 1;
             found.remove(&(loose.storage, loose.key));
         }
-        report.unknown_objects += found.len() as u64;
+        for (storage, key) in found.into_keys() {
+            // It may have been deleted since the list was made.
+            let driver = self.backends.get(&storage)?;
+            match driver.read(&account.tenant(), &key, Some(0..0)).await {
+                Err(StorageError::NotFound(_)) => {}
+                _ => {
+                    report.unknown_objects += 1;
+                    let place = format!("{}/{key} on {storage}", account.name);
+                    report.problems.push(format!(
+                        "object {place} belongs to nothing and is not noted"
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 

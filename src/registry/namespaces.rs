@@ -12,7 +12,8 @@ const MAX_NAMESPACE_CHARS: usize = 255;
 impl Registry {
     /// The account that serves the namespace. It is a key into a closed list and never an address.
     pub async fn namespace_account(&self, namespace: &str) -> Result<Option<AccountName>> {
-        if namespace.len() > MAX_NAMESPACE_CHARS {
+        // PostgreSQL refuses NUL in a text.
+        if namespace.len() > MAX_NAMESPACE_CHARS || namespace.contains('\0') {
             return Ok(None);
         }
         let namespace = canonical_namespace(namespace);

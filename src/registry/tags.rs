@@ -57,7 +57,9 @@ impl Registry {
             .db
             .read(move |conn| {
                 let repo = repo_get(conn, &name)?;
-                tag_page(conn, repo.id, last.as_deref(), rows)
+                // PostgreSQL refuses NUL in a text. No tag has it, so what follows it changes nothing.
+                let last = last.as_deref().and_then(|last| last.split('\0').next());
+                tag_page(conn, repo.id, last, rows)
             })
             .await?;
         if limit == 0 {

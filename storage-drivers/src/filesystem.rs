@@ -154,11 +154,17 @@ impl StorageDriver for FilesystemDriver {
 
     async fn delete(&self, tenant: &Tenant, key: &ObjectKey) -> StorageResult<()> {
         tenant_check(tenant)?;
-        // Not fsynced: an object that comes back in a crash is one that the sweep finds.
         let path = self.layout.object_path(&tenant.account, *key);
-        self.hop(move |_| match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StorageError::from_io(e, &path)),
-            _ => Ok(()),
+        self.hop(move |layout| match fs::remove_file(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StorageError::from_io(e, &path)),
+            // Whoever deletes forgets the name next: the object must not come back in a power cut.
+            Ok(()) => match path.parent() {
+                Some(folder) => layout
+                    .dir_sync(folder)
+                    .map_err(|e| StorageError::from_io(e, folder)),
+                None => Ok(()),
+            },
         })
         .await
     }

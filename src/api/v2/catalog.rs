@@ -19,7 +19,10 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
     let caller = caller(&request, &api).await?;
     let last = query_value(&request, "last").filter(|last| !last.is_empty());
     let last: Option<FullRepoName> = last
-        .map(|last| last.parse())
+        .map(|last| match caller.remapped_to() {
+            Some(account) => FullRepoName::new(account.clone(), last.parse()?),
+            None => last.parse(),
+        })
         .transpose()
         .map_err(|error: NameError| Error::with_message(Code::NameInvalid, error.to_string()))?;
     let page = api
@@ -31,9 +34,13 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
         let n = page.items.len().to_string();
         response.insert_header(next_link(
             "/v2/_catalog",
-            &[("n", &n), ("last", &last.to_string())],
+            &[("n", &n), ("last", &caller.shown_name(last))],
         ));
     }
-    let names: Vec<String> = page.items.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = page
+        .items
+        .iter()
+        .map(|name| caller.shown_name(name))
+        .collect();
     Ok(response.json(json!({ "repositories": names })))
 }

@@ -36,7 +36,10 @@ pub fn descriptor(media_type: &str, content: &[u8]) -> Value {
 
 /// An image manifest over a config and layers.
 pub fn manifest(config: &[u8], layers: &[&[u8]]) -> Value {
-    let layers: Vec<Value> = layers.iter().map(|layer| descriptor(OCI_LAYER, layer)).collect();
+    let layers: Vec<Value> = layers
+        .iter()
+        .map(|layer| descriptor(OCI_LAYER, layer))
+        .collect();
     json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -50,7 +53,12 @@ impl TestRegistry {
     pub async fn push_blob(&self, repo: &str, content: &[u8]) -> Digest {
         let digest = digest(content);
         let path = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
-        let answer = self.admin(Method::POST, &path).body(content.to_vec()).send().await.unwrap();
+        let answer = self
+            .admin(Method::POST, &path)
+            .body(content.to_vec())
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
         digest
     }

@@ -81,13 +81,17 @@ impl Setup {
         config.server.workers = 2;
         config.server.drain_timeout_seconds = 5;
         config.database.max_connections = 4;
-        config.database.url = schema.as_ref().map(|schema| Secret::new(schema.url.clone()));
+        config.database.url = schema
+            .as_ref()
+            .map(|schema| Secret::new(schema.url.clone()));
         config.auth.initial_admin_password = Some(Secret::new("unused"));
         config.auth.static_users.users = users();
         if let Some(change) = self.change {
             change(&mut config);
         }
-        let storage = self.storage.unwrap_or_else(|| Arc::new(MemoryDriver::default()));
+        let storage = self
+            .storage
+            .unwrap_or_else(|| Arc::new(MemoryDriver::default()));
         start(config, storage, folder, schema).await
     }
 }
@@ -110,7 +114,10 @@ fn users() -> Vec<StaticUser> {
         // May read them only.
         user("reader", vec![grant("demo", &[View, Pull])]),
         // Has everything in another auth tenant.
-        user("other", vec![grant("other", &kontor::model::permission::Permission::ALL)]),
+        user(
+            "other",
+            vec![grant("other", &kontor::model::permission::Permission::ALL)],
+        ),
         // Has nothing.
         user("nobody", vec![]),
     ]
@@ -149,7 +156,10 @@ async fn start(
         storage,
         registry,
         db,
-        http: Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
+        http: Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap(),
         config,
         folder,
         stop: Some(stop),
@@ -167,7 +177,13 @@ impl TestRegistry {
     /// Another node on the same database and storage.
     pub async fn second_node(&self) -> Self {
         let schema = self._schema.clone();
-        start(self.config.clone(), Arc::clone(&self.storage), Arc::clone(&self.folder), schema).await
+        start(
+            self.config.clone(),
+            Arc::clone(&self.storage),
+            Arc::clone(&self.folder),
+            schema,
+        )
+        .await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -176,13 +192,18 @@ impl TestRegistry {
 
     /// A request without credentials.
     pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = if path.starts_with("http") { path.to_owned() } else { self.url(path) };
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            self.url(path)
+        };
         self.http.request(method, url)
     }
 
     /// A request with Basic authentication.
     pub fn as_user(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
-        self.anonymous(method, path).basic_auth(user, Some(PASSWORD))
+        self.anonymous(method, path)
+            .basic_auth(user, Some(PASSWORD))
     }
 
     /// A request of the user `admin`.
@@ -195,21 +216,36 @@ impl TestRegistry {
         let service = self.address.to_string();
         let mut query = vec![("service", service.as_str())];
         query.extend(scopes.iter().map(|scope| ("scope", *scope)));
-        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-        let answer = self.as_user(user, Method::GET, &format!("/token?{query}")).send().await.unwrap();
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .finish();
+        let answer = self
+            .as_user(user, Method::GET, &format!("/token?{query}"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200);
-        answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+        answer.json::<Value>().await.unwrap()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Makes an account by the API.
     pub async fn account(&self, name: &str, document: Value) -> Response {
-        self.admin(Method::PUT, &format!("/api/v1/accounts/{name}")).json(&document).send().await.unwrap()
+        self.admin(Method::PUT, &format!("/api/v1/accounts/{name}"))
+            .json(&document)
+            .send()
+            .await
+            .unwrap()
     }
 
     /// Lets everybody pull from the repositories of `demo` that match.
     pub async fn allow_anonymous_pull(&self, pattern: &str) {
         let policy = json!({ "match_repository": pattern, "permissions": ["anonymous_pull"] });
-        let answer = self.account("demo", json!({ "rbac_policies": [policy] })).await;
+        let answer = self
+            .account("demo", json!({ "rbac_policies": [policy] }))
+            .await;
         assert_eq!(answer.status(), 200);
     }
 
@@ -272,8 +308,12 @@ impl Schema {
             max_connections: 1,
             wait_timeout: std::time::Duration::from_secs(60),
         });
-        db.execute_for_tests(format!("CREATE SCHEMA {name}")).await.unwrap();
+        db.execute_for_tests(format!("CREATE SCHEMA {name}"))
+            .await
+            .unwrap();
         let separator = if base.contains('?') { '&' } else { '?' };
-        Some(Self { url: format!("{base}{separator}options=-csearch_path%3D{name}") })
+        Some(Self {
+            url: format!("{base}{separator}options=-csearch_path%3D{name}"),
+        })
     }
 }
