@@ -6,7 +6,7 @@ use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
 use super::{
-    Conn,
+    Conn, as_u64,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_forget, loose_object_note},
     repos::Repo,
@@ -83,18 +83,28 @@ pub fn manifest_exists(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result
     .get_result(conn)?)
 }
 
-/// Those of `digests` that the repository has as manifests, held until the transaction ends.
-pub fn manifests_in_repo(conn: &mut Conn, repo_id: i64, digests: &[Digest]) -> Result<Vec<String>> {
+/// Those of `digests` that the repository has as manifests, with their sizes, held until the
+/// transaction ends.
+pub fn manifests_in_repo(
+    conn: &mut Conn,
+    repo_id: i64,
+    digests: &[Digest],
+) -> Result<Vec<(String, u64)>> {
     let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
+    let size = diesel::dsl::sql::<diesel::sql_types::BigInt>("CAST(LENGTH(content) AS BIGINT)");
     let query = manifests::table
         .filter(manifests::repo_id.eq(repo_id))
         .filter(manifests::digest.eq_any(digests))
         .order(manifests::digest)
-        .select(manifests::digest);
-    Ok(match conn {
+        .select((manifests::digest, size));
+    let rows: Vec<(String, i64)> = match conn {
         Conn::Postgres(c) => query.for_share().load(c)?,
         Conn::Sqlite(c) => query.load(c)?,
-    })
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(digest, size)| (digest, as_u64(size)))
+        .collect())
 }
 
 /// A manifest that is to be stored.

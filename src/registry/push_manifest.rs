@@ -21,8 +21,9 @@ use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, ManifestError, Reference, Tag},
 };
 
-/// How many tags one push may set. The OCI specification asks for at least 10.
-const MAX_TAGS: usize = 100;
+/// How many tags one push may set. The OCI specification asks for at least 10; each is a header of the
+/// answer, and clients take about 100 of those.
+const MAX_TAGS: usize = 50;
 
 /// A manifest as a client sends it.
 #[derive(Debug)]
@@ -218,7 +219,13 @@ fn references(
     for (position, descriptor) in wanted.into_iter().enumerate() {
         let is_child = position >= digests.len() - children.len();
         let digest = &descriptor.digest;
-        if is_child && known_manifests.iter().any(|known| known == digest.as_str()) {
+        let child = known_manifests
+            .iter()
+            .find(|child| child.0 == digest.as_str());
+        if let Some((_, size)) = child.filter(|_| is_child) {
+            if *size != descriptor.size {
+                return Err(wrong_size(descriptor, *size));
+            }
             listed.push(digest.clone());
             continue;
         }

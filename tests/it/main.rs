@@ -1,4 +1,5 @@
 //! All integration tests in one binary: a second one would link everything again.
 
+#[cfg(test)]
 mod support;
 mod v2;

@@ -1,6 +1,6 @@
 //! `PUT /v2/<name>/manifests/<reference>`: which manifests are accepted.
 
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::helpers::{REPO, header};
@@ -322,4 +322,22 @@ async fn the_same_blob_may_stand_in_a_manifest_twice() {
     assert_eq!(twice["config"]["mediaType"], OCI_CONFIG);
     twice["layers"][1]["mediaType"] = json!("x/other");
     assert_eq!(put_json(&registry, &twice).await.status(), 201);
+}
+
+#[tokio::test]
+async fn an_index_with_a_wrong_size_for_a_child_is_refused() {
+    let registry = TestRegistry::start().await;
+    let image = registry.push_image("demo/app", "image", 7).await;
+    let content = serde_json::to_vec(&image).unwrap();
+    let mut child = descriptor(OCI_MANIFEST, &content);
+    child["size"] = json!(content.len() + 1);
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child] });
+    let answer = registry
+        .admin(Method::PUT, "/v2/demo/app/manifests/index")
+        .header("Content-Type", OCI_INDEX)
+        .body(index.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert_oci_error(answer, 400, "MANIFEST_INVALID").await;
 }
