@@ -12,6 +12,7 @@ mod backends;
 pub mod bootstrap;
 mod catalog;
 pub mod check;
+pub mod chunk_write;
 mod delete_blob;
 mod delete_manifest;
 mod health;

@@ -4,18 +4,13 @@
 //! that brings bytes writes one immutable object and then changes the row, if nobody else has changed
 //! it since: of two requests that append at once, one is told 416 and its object is deleted.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use storage_drivers::{ByteStream, ObjectKey};
+use futures::TryStreamExt as _;
+use storage_drivers::ObjectKey;
 
 use super::{
     Registry,
     access::{Push, RepoAccess},
+    chunk_write::{Payload, Written, chunk_object},
 };
 use crate::{
     db::{
@@ -32,22 +27,6 @@ use crate::{
     model::account::Account,
     oci::{Algorithm, Digest, Hasher, UploadRange},
 };
-
-/// The bytes that a request brings.
-pub struct Payload {
-    /// The announced length.
-    pub size: Option<u64>,
-    /// Where they belong, if the client says.
-    pub range: Option<UploadRange>,
-    /// The bytes.
-    pub body: ByteStream,
-}
-
-/// A chunk that lies in storage and is still loose, with the digest's state after it.
-struct Written {
-    chunk: Option<Chunk>,
-    hasher: Hasher,
-}
 
 impl Registry {
     /// Begins an upload; `algorithm` is the one that the digest will have, if the client says so.
@@ -249,65 +228,6 @@ impl Registry {
             .await
     }
 
-    /// Writes a payload as one object, hashing on the way; an empty payload makes no object.
-    async fn stream_write(
-        &self,
-        account: &Account,
-        hasher: Hasher,
-        size_before: u64,
-        payload: Payload,
-    ) -> Result<Written> {
-        let announced = announced_size(&payload)?;
-        let room = self.settings.blob_bytes.saturating_sub(size_before);
-        if announced.is_some_and(|size| size > room) {
-            return Err(Error::new(Code::PayloadTooLarge));
-        }
-        let mut body = payload.body;
-        // Whether there is anything is known only when the first piece is here.
-        let first = loop {
-            match body
-                .try_next()
-                .await
-                .map_err(storage_drivers::StorageError::Body)?
-            {
-                Some(piece) if piece.is_empty() => {}
-                other => break other,
-            }
-        };
-        let Some(first) = first else {
-            if let Some(expected) = announced.filter(|size| *size > 0) {
-                let error = storage_drivers::StorageError::SizeMismatch {
-                    expected,
-                    actual: 0,
-                };
-                return Err(error.into());
-            }
-            return Ok(Written {
-                chunk: None,
-                hasher,
-            });
-        };
-        let shared = Arc::new(Mutex::new(Some(hasher)));
-        let body = stream::once(async move { Ok(first) }).chain(body);
-        let body = hashed(body, Arc::clone(&shared), room);
-        let object = LooseObject {
-            key: ObjectKey::Chunk(self.ids.fresh()),
-            storage: account.storage.clone(),
-        };
-        let size_bytes = self.object_write(account, &object, announced, body).await?;
-        let hasher = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hasher = hasher.ok_or_else(|| Error::internal("the hasher of an upload is gone"))?;
-        let chunk = Chunk {
-            object_id: object.key.id(),
-            storage: object.storage,
-            size_bytes,
-        };
-        Ok(Written {
-            chunk: Some(chunk),
-            hasher,
-        })
-    }
-
     /// Computes the digest of the bytes so far with another algorithm: some clients say only at the end
     /// that it is SHA-512.
     async fn rehash(&self, upload: &Upload, algorithm: Algorithm) -> Result<Hasher> {
@@ -365,13 +285,6 @@ impl Registry {
     }
 }
 
-fn chunk_object(chunk: &Chunk) -> LooseObject {
-    LooseObject {
-        key: ObjectKey::Chunk(chunk.object_id),
-        storage: chunk.storage.clone(),
-    }
-}
-
 /// Takes the note of a chunk away. If there is none, the chunk was taken for rubbish and may be deleted
 /// already, so it must not become part of anything.
 fn adopt(conn: &mut crate::db::Conn, chunk: &Chunk) -> Result<()> {
@@ -416,41 +329,4 @@ fn wrong_digest(expected: &Digest, actual: &Digest) -> Error {
         "expected": expected.as_str(),
         "actual": actual.as_str(),
     }))
-}
-
-/// The length that the headers announce; `Content-Range` and `Content-Length` must agree.
-fn announced_size(payload: &Payload) -> Result<Option<u64>> {
-    match (payload.range.map(|range| range.len()), payload.size) {
-        (Some(range), Some(size)) if range != size => Err(Error::with_message(
-            Code::SizeInvalid,
-            format!("Content-Range covers {range} bytes but Content-Length is {size}"),
-        )),
-        (Some(range), _) => Ok(Some(range)),
-        (None, size) => Ok(size),
-    }
-}
-
-/// Passes the body on, hashes it, and breaks it off when it is larger than `room`.
-fn hashed(
-    body: impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static,
-    hasher: Arc<Mutex<Option<Hasher>>>,
-    room: u64,
-) -> ByteStream {
-    let mut size = 0_u64;
-    body.map(move |piece| {
-        let piece = piece?;
-        size += piece.len() as u64;
-        if size > room {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        if let Some(hasher) = hasher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
-            hasher.update(&piece);
-        }
-        Ok(piece)
-    })
-    .boxed()
 }

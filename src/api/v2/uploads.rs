@@ -14,7 +14,8 @@ use crate::{
     oci::{AccountName, Algorithm, Digest, FullRepoName, RepoName, UploadRange},
     registry::{
         access::{Push, RepoAccess},
-        push_blob::{Payload, held_range},
+        chunk_write::Payload,
+        push_blob::held_range,
     },
 };
 

@@ -1,25 +1,25 @@
 //! Reads an object: one blocking hop opens it, checks the range and fetches the first piece, so that a small
-//! object costs one hop; every further piece costs one.
+//! object costs one hop; every further piece costs one, and is fetched while the piece before it is on its way.
 //!
 //! A file that turns out shorter than it was is an error, never a short success: the client has been told the
 //! length by then.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{ByteStream, ObjectKey, StorageError, StorageResult};
 
-/// The longest piece: long enough that the hop costs little, short enough for thousands of readers.
-pub(super) const PIECE_BYTES: u64 = 512 * 1024;
+/// The longest piece: long enough that the hop costs little, short enough for thousands of readers, who each
+/// hold two.
+pub(super) const PIECE_BYTES: u64 = 256 * 1024;
 
-/// What is left to read.
+/// What is left to read. The file stands at the start of the range.
 #[derive(Debug)]
 pub(super) struct Rest {
     file: File,
@@ -30,8 +30,12 @@ impl Rest {
     /// The next piece; empty at the end.
     fn piece(&mut self) -> io::Result<Bytes> {
         let len = PIECE_BYTES.min(self.range.end - self.range.start);
-        let mut piece = vec![0; len as usize];
-        self.file.read_exact_at(&mut piece, self.range.start)?;
+        // Not `vec![0; len]`: filling with zeros what is overwritten next costs as much as the read.
+        let mut piece = Vec::with_capacity(len as usize);
+        (&self.file).take(len).read_to_end(&mut piece)?;
+        if piece.len() as u64 != len {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         self.range.start += len;
         Ok(piece.into())
     }
@@ -61,6 +65,9 @@ pub(super) fn object_open(
         file,
         range: start..end,
     };
+    if start > 0 {
+        rest.file.seek(SeekFrom::Start(start)).map_err(placed)?;
+    }
     let first = rest.piece().map_err(placed)?;
     Ok((first, rest))
 }
@@ -71,14 +78,21 @@ pub(super) fn object_stream(first: Bytes, rest: Rest) -> ByteStream {
     if rest.range.is_empty() {
         return first.boxed();
     }
-    let others = stream::try_unfold(rest, |mut rest| async move {
-        if rest.range.is_empty() {
+    let others = stream::try_unfold(next_piece(rest), |piece| async move {
+        let Some(piece) = piece else {
             return Ok(None);
-        }
-        let (piece, rest) = spawn_blocking(move || rest.piece().map(|piece| (piece, rest)))
-            .await
-            .map_err(io::Error::other)??;
-        Ok(Some((piece, rest)))
+        };
+        let (piece, rest) = piece.await.map_err(io::Error::other)??;
+        Ok(Some((piece, next_piece(rest))))
     });
     first.chain(others.into_stream()).boxed()
+}
+
+type NextPiece = JoinHandle<io::Result<(Bytes, Rest)>>;
+
+/// Begins to fetch the next piece; `None` at the end. Nobody need wait for it: a reader that goes away costs
+/// one piece.
+fn next_piece(mut rest: Rest) -> Option<NextPiece> {
+    let is_left = !rest.range.is_empty();
+    is_left.then(|| spawn_blocking(move || rest.piece().map(|piece| (piece, rest))))
 }
