@@ -2,6 +2,7 @@
 
 mod admin;
 mod faults;
+mod process;
 mod rules;
 #[cfg(test)]
 mod support;

@@ -1,0 +1,499 @@
+//! The real binary as a process: first start, command line, signals, TLS.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use kontor::auth::password;
+use reqwest::{Client, StatusCode};
+
+use crate::support::{PASSWORD, TestRegistry, image::digest};
+
+const KONTOR: &str = env!("CARGO_BIN_EXE_kontor");
+
+/// A registry in a process of its own, killed when the test ends.
+struct Process {
+    child: Child,
+    /// What it printed before it was ready.
+    welcome: Vec<String>,
+    /// Such as `127.0.0.1:1234`.
+    host: String,
+}
+
+impl Process {
+    fn start(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(KONTOR)
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .env("KONTOR__SERVER__LISTEN", "127.0.0.1:0")
+            .env("KONTOR__LOG__FORMAT", "json")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut welcome = Vec::new();
+        for line in lines.by_ref().map(Result::unwrap) {
+            let is_last = line.starts_with("docker pull 1");
+            welcome.push(line);
+            if is_last {
+                break;
+            }
+        }
+        let host = welcome
+            .last()
+            .unwrap_or_else(|| panic!("kontor serve printed nothing"));
+        let host = host
+            .split_whitespace()
+            .last()
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned();
+        Self {
+            child,
+            welcome,
+            host,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end; gives whether it was a success, and the log.
+    fn end(mut self) -> (bool, String) {
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (self.child.wait().unwrap().success(), log)
+    }
+
+    async fn login(&self, password: &str) -> StatusCode {
+        let url = format!("http://{}/v2/", self.host);
+        Client::new()
+            .get(url)
+            .basic_auth("admin", Some(password))
+            .send()
+            .await
+            .unwrap()
+            .status()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Output {
+    let mut child = Command::new(KONTOR)
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn password_of(welcome: &[String]) -> Option<String> {
+    let login = welcome
+        .iter()
+        .find(|line| line.starts_with("docker login "))?;
+    Some(login.split_once(" --password ")?.1.to_owned())
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_all_that_is_needed_and_the_second_uses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let first = Process::start(&data_dir, &[]);
+    let secret = password_of(&first.welcome).unwrap();
+    let commands: Vec<&str> = first
+        .welcome
+        .iter()
+        .filter_map(|line| line.strip_prefix("docker "))
+        .collect();
+    assert_eq!(commands.len(), 3, "{:?}", first.welcome);
+    assert!(commands[1].contains(&format!("docker push {}/demo/alpine", first.host)));
+    assert_eq!(first.login(&secret).await, 200);
+    assert_eq!(first.login("wrong").await, 401);
+
+    // While it runs, another node may use the same data.
+    let second = Process::start(&data_dir, &[]);
+    assert_eq!(password_of(&second.welcome), None, "{:?}", second.welcome);
+    assert_eq!(second.login(&secret).await, 200);
+
+    assert_eq!(mode(&data_dir), 0o700);
+    assert_eq!(mode(&data_dir.join("signing-key.pem")), 0o600);
+    assert_eq!(mode(&data_dir.join("kontor.db")), 0o600);
+    for file in files(&data_dir) {
+        let content = std::fs::read(&file).unwrap();
+        let is_there = content
+            .windows(secret.len())
+            .any(|window| window == secret.as_bytes());
+        assert!(!is_there, "the password stands in {}", file.display());
+    }
+    for process in [first, second] {
+        process.signal("-TERM");
+        let (is_success, log) = process.end();
+        assert!(is_success, "{log}");
+        assert!(!log.contains(&secret), "the password stands in the log");
+    }
+    let check = run(
+        &[
+            "check",
+            "--digests",
+            "--data-dir",
+            data_dir.to_str().unwrap(),
+        ],
+        &[],
+        "",
+    );
+    assert!(check.status.success(), "{}", text(&check.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_password_can_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let process = Process::start(
+        &data_dir,
+        &[("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "first")],
+    );
+    assert_eq!(
+        password_of(&process.welcome),
+        None,
+        "a chosen password is not shown"
+    );
+    assert_eq!(process.login("first").await, 200);
+    let path = data_dir.to_str().unwrap();
+    let output = run(
+        &["user", "set-password", "admin", "--data-dir", path],
+        &[],
+        "second\n",
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(process.login("second").await, 200);
+    assert_eq!(
+        process.login("first").await,
+        401,
+        "the old one does not count any more"
+    );
+    let output = run(
+        &[
+            "user",
+            "set-password",
+            "admin",
+            "--data-dir",
+            "/nonexistent",
+        ],
+        &[],
+        "x\n",
+    );
+    assert!(text(&output.stderr).contains("there is no registry in /nonexistent"));
+    assert!(!output.status.success());
+}
+
+/// Begins an upload of two halves and sends the first.
+fn half_an_upload(host: &str, content: &[u8]) -> TcpStream {
+    let mut connection = TcpStream::connect(host).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let credentials = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "admin:secret");
+    let head = format!(
+        "POST /v2/demo/app/blobs/uploads/?digest={} HTTP/1.1\r\nHost: {host}\r\n\
+         Authorization: Basic {credentials}\r\nContent-Length: {}\r\n\r\n",
+        digest(content),
+        content.len()
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&content[..content.len() / 2]).unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_signals_let_requests_in_flight_end() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let variables = [("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "secret")];
+        let process = Process::start(&data_dir, &variables);
+        let content = vec![7; 2_000_000];
+        let mut connection = half_an_upload(&process.host, &content);
+        // The chunk is in the storage folder as soon as the first half is being written.
+        let chunks = data_dir.join("storage/demo");
+        wait_until(|| {
+            files(&chunks)
+                .iter()
+                .any(|file| file.to_string_lossy().contains("chunks"))
+        });
+        process.signal(signal);
+        let host = process.host.clone();
+        wait_until(|| TcpStream::connect(&host).is_err());
+        connection.write_all(&content[content.len() / 2..]).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{signal}: {answer}");
+        let (is_success, log) = process.end();
+        assert!(is_success, "{signal}: {log}");
+    }
+}
+
+/// Polls a condition that must come true.
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it did not come true within 20 seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_one_line_of_json_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "s3cr3t-word")];
+    let process = Process::start(&folder.path().join("data"), &variables);
+    let url = format!("http://{}/v2/demo/app/tags/list", process.host);
+    let answer = Client::new()
+        .get(url)
+        .basic_auth("admin", Some("s3cr3t-word"))
+        .send()
+        .await
+        .unwrap();
+    let id = answer.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let body = answer.text().await.unwrap();
+    process.signal("-TERM");
+    let (_, log) = process.end();
+    assert!(!log.contains("s3cr3t-word"));
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| line["request_id"] == id.as_str())
+        .collect();
+    let [line] = lines.as_slice() else {
+        panic!("{log}")
+    };
+    assert_eq!(line["method"], "GET");
+    assert_eq!(line["status"], 404);
+    assert_eq!(line["account"], "demo");
+    assert_eq!(line["caller"], "static:admin");
+    assert_eq!(line["sent_bytes"], body.len());
+    assert!(line["seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_managed_from_the_command_line() {
+    let registry = TestRegistry::start().await;
+    let url = registry.url("");
+    let variables = [
+        ("KONTOR_SERVER", url.as_str()),
+        ("KONTOR_PASSWORD", PASSWORD),
+    ];
+    let account = |arguments: &[&str]| {
+        let arguments: Vec<&str> = ["account"].iter().chain(arguments).copied().collect();
+        let output = run(&arguments, &variables, "");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {err}");
+        out
+    };
+    account(&[
+        "create",
+        "team",
+        "--auth-tenant",
+        "t1",
+        "--anonymous-pull",
+        "pub/.*",
+    ]);
+    assert!(account(&["list"]).contains("team\tt1\tdefault"));
+    assert!(account(&["show", "team"]).contains("pub/.*"));
+    let shown = account(&[
+        "update",
+        "team",
+        "--allow-sparse-manifests",
+        "true",
+        "--anonymous-pull",
+        "",
+    ]);
+    assert!(
+        shown.contains("\"allow_sparse_manifests\": true") && !shown.contains("pub/.*"),
+        "{shown}"
+    );
+    account(&["delete", "team"]);
+    assert!(!account(&["list"]).contains("team"));
+
+    let wrong = [
+        ("KONTOR_SERVER", url.as_str()),
+        ("KONTOR_PASSWORD", "wrong"),
+    ];
+    let output = run(&["account", "list"], &wrong, "");
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("401"),
+        "{}",
+        text(&output.stderr)
+    );
+    let nowhere = [
+        ("KONTOR_SERVER", "http://127.0.0.1:1"),
+        ("KONTOR_PASSWORD", PASSWORD),
+    ];
+    let output = run(&["account", "list"], &nowhere, "");
+    assert!(
+        text(&output.stderr).contains("is it running"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn the_configuration_is_checked_and_passwords_are_hashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kontor.toml");
+    std::fs::write(&file, "[server]\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\n").unwrap();
+    let path = file.to_str().unwrap();
+    let output = run(&["config", "check", "--config", path], &[], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    std::fs::write(&file, "[server]\nlisten_on = \"127.0.0.1:1\"\n").unwrap();
+    let output = run(&["config", "check", "--config", path], &[], "");
+    assert!(!output.status.success());
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("listen_on") && error.contains(path),
+        "{error}"
+    );
+    let output = run(&["user", "hash-password"], &[], "correct horse\n");
+    let hash = text(&output.stdout);
+    assert!(password::verify(
+        PASSWORD,
+        hash.trim(),
+        &mut password::Memory::default()
+    ));
+}
+
+/// Makes a certificate for 127.0.0.1; `name` is its subject.
+fn certificate(folder: &Path, name: &str) -> Option<()> {
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+        ])
+        .arg(format!("/CN={name}"))
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(folder.join("new-key.pem"))
+        .arg("-out")
+        .arg(folder.join("new-cert.pem"))
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    assert!(made.success());
+    for part in ["key", "cert"] {
+        let (new, file) = (format!("new-{part}.pem"), format!("{part}.pem"));
+        std::fs::rename(folder.join(new), folder.join(file)).unwrap();
+    }
+    Some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_speaks_http_2_and_takes_a_renewed_certificate_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    if certificate(folder.path(), "first").is_none() {
+        println!("NOT TESTED: there is no openssl command to make a certificate with");
+        return;
+    }
+    let (certificate_file, key_file) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    let process = Process::start(
+        &folder.path().join("data"),
+        &[
+            (
+                "KONTOR__SERVER__TLS__CERTIFICATE_FILE",
+                certificate_file.to_str().unwrap(),
+            ),
+            ("KONTOR__SERVER__TLS__KEY_FILE", key_file.to_str().unwrap()),
+        ],
+    );
+    let url = format!("https://{}/healthz", process.host);
+    let trusting = |file: &Path| {
+        let root = reqwest::Certificate::from_pem(&std::fs::read(file).unwrap()).unwrap();
+        Client::builder().tls_certs_only([root]).build().unwrap()
+    };
+    let answer = trusting(&certificate_file).get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let first = std::fs::read(&certificate_file).unwrap();
+    // Half of a renewal: the key does not belong to the certificate, so the old pair stays in use.
+    std::fs::write(&key_file, "not a key").unwrap();
+    std::fs::write(folder.path().join("first.pem"), &first).unwrap();
+    let answer = trusting(&folder.path().join("first.pem"))
+        .get(&url)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    certificate(folder.path(), "second").unwrap();
+    let mut is_renewed = false;
+    for _ in 0..200 {
+        if trusting(&certificate_file).get(&url).send().await.is_ok() {
+            is_renewed = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(is_renewed, "the renewed certificate is not served");
+}
