@@ -1,9 +1,11 @@
 //! All integration tests in one binary: a second one would link everything again.
 
+// Helper functions of tests may unwrap as the tests do; clippy knows them by this attribute.
+#![cfg(test)]
+
 mod admin;
 mod faults;
 mod process;
 mod rules;
-#[cfg(test)]
 mod support;
 mod v2;

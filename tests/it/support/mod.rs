@@ -15,9 +15,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use kontor::{
     app::{App, Overrides},
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock, SystemClock},
     config::{Config, Secret, StaticUser},
     db::{Db, DbConfig},
+    ids::Ids,
     model::user::Grant,
     registry::Registry,
 };
@@ -49,14 +50,15 @@ pub struct TestRegistry {
     pub config: Config,
     pub folder: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
-    server: Option<thread::JoinHandle<()>>,
     _schema: Option<Arc<Schema>>,
 }
+
+type Change = Box<dyn FnOnce(&mut Config) + Send>;
 
 /// What a test wants to be different.
 #[derive(Default)]
 pub struct Setup {
-    change: Option<Box<dyn FnOnce(&mut Config) + Send>>,
+    change: Option<Change>,
     storage: Option<Arc<dyn StorageDriver>>,
 }
 
@@ -75,8 +77,11 @@ impl Setup {
     pub async fn start(self) -> TestRegistry {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let schema = Schema::create().await.map(Arc::new);
-        let mut config = Config::default();
-        config.data_dir = folder.path().join("data");
+        let data_dir = folder.path().join("data");
+        let mut config = Config {
+            data_dir,
+            ..Config::default()
+        };
         config.server.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         config.server.workers = 2;
         config.server.drain_timeout_seconds = 5;
@@ -129,7 +134,7 @@ async fn start(
     folder: Arc<TempDir>,
     schema: Option<Arc<Schema>>,
 ) -> TestRegistry {
-    let clock = Arc::new(ManualClock::new(Utc::now()));
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let (driver, faults) = FaultyDriver::wrap(Arc::clone(&storage));
     let overrides = Overrides {
         clock: Some(clock.clone()),
@@ -141,7 +146,7 @@ async fn start(
     let address = listeners[0].local_addr().unwrap();
     let (registry, db) = (Arc::clone(app.registry()), app.db().clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = thread::spawn(move || {
+    thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let stop = async move {
                 let _ = stopped.await;
@@ -163,7 +168,6 @@ async fn start(
         config,
         folder,
         stop: Some(stop),
-        server: Some(server),
         _schema: schema,
     }
 }
@@ -251,7 +255,7 @@ impl TestRegistry {
 
     /// The time of the test's clock.
     pub fn now(&self) -> DateTime<Utc> {
-        kontor::clock::Clock::now(&*self.clock)
+        self.clock.now()
     }
 
     /// Objects in the storage of an account.
@@ -262,16 +266,6 @@ impl TestRegistry {
             auth_tenant_id: account.into(),
         };
         self.storage.list(&tenant).await.unwrap().count().await
-    }
-
-    /// Stops the server and waits until requests in flight have ended.
-    pub fn stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(server) = self.server.take() {
-            server.join().unwrap();
-        }
     }
 }
 
@@ -300,9 +294,13 @@ struct Schema {
 }
 
 impl Schema {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a knob of the tests, not of the registry"
+    )]
     async fn create() -> Option<Self> {
         let base = std::env::var("KONTOR_TEST_DATABASE_URL").ok()?;
-        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let name = format!("test_{}", Ids::Random.fresh().simple());
         let db = Db::new(&DbConfig {
             url: base.clone(),
             max_connections: 1,
