@@ -14,7 +14,10 @@ use crate::{
     },
     error::{Code, Error, Result},
     oci::{Digest, FullRepoName, Reference, RepoName},
-    registry::access::{Caller, Demand, Push, RepoAccess, RepoPermission},
+    registry::{
+        access::{Demand, Push, RepoAccess, RepoPermission},
+        caller::Caller,
+    },
 };
 
 /// What every handler needs.

@@ -5,91 +5,30 @@
 //! for at the drivers and the account's policies; the anonymous have the policies only. Unknown
 //! accounts and forbidden ones look the same to those without a right to know.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Registry;
+use super::{
+    Registry,
+    caller::{Authority, Caller},
+};
 use crate::{
     auth::{
         authorization::Authorization,
-        authorize,
         challenge::{Challenge, ChallengeError},
-        driver::{AuthDriver, AuthError, Credentials, Identity},
+        driver::{AuthError, Credentials, Identity},
         scope::{Action, Scope},
         token::Claims,
     },
     db::accounts::account_find,
     error::{Code, Error, Result},
-    model::{account::Account, permission::Permission, user::ANY_AUTH_TENANT},
+    model::{account::Account, permission::Permission},
     oci::{AccountName, FullRepoName},
 };
 
 /// How long after its expiry a token may still finish an upload that began before it.
 const UPLOAD_GRACE: TimeDelta = TimeDelta::hours(24);
-
-/// Stands for all repositories of an account in the name of a scope; no repository can be called so.
-pub(super) const EVERY_REPO: &str = "*";
-
-/// Who asks, and how the registry looks from there.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    authority: Authority,
-    challenge: Challenge,
-    /// Set on `account.<base domain>`: names come without the account.
-    remapped_to: Option<AccountName>,
-}
-
-#[derive(Debug, Clone)]
-enum Authority {
-    Anonymous,
-    User(Identity),
-    Token(Arc<Claims>),
-}
-
-impl Caller {
-    /// The user for logs: `<driver>:<user>`, or `None` for the anonymous.
-    pub fn display_name(&self) -> Option<String> {
-        match &self.authority {
-            Authority::Anonymous => None,
-            Authority::User(identity) => Some(identity.to_string()),
-            Authority::Token(claims) => (!claims.sub.is_empty()).then(|| claims.sub.clone()),
-        }
-    }
-
-    /// A repository's name as this caller knows it.
-    pub fn shown_name(&self, name: &FullRepoName) -> String {
-        match &self.remapped_to {
-            Some(account) if *account == name.account => name.repo.to_string(),
-            _ => name.to_string(),
-        }
-    }
-
-    /// The account whose own domain was asked: nothing else is to be seen there.
-    pub fn remapped_to(&self) -> Option<&AccountName> {
-        self.remapped_to.as_ref()
-    }
-
-    /// All repositories of an account, as the name of a scope: what a mount without `from` needs to pull.
-    fn every_repo_of(&self, account: &AccountName) -> String {
-        match &self.remapped_to {
-            Some(remapped_to) if remapped_to == account => EVERY_REPO.to_owned(),
-            _ => format!("{account}/{EVERY_REPO}"),
-        }
-    }
-
-    fn unauthorized(&self, scopes: &[Scope], error: Option<ChallengeError>) -> Error {
-        let message = match error {
-            None => "authentication is required",
-            Some(ChallengeError::InvalidToken) => {
-                "the token is not valid (any more); get a new one"
-            }
-            Some(ChallengeError::InsufficientScope) => "the token does not allow this",
-        };
-        Error::with_message(Code::Unauthorized, message)
-            .with_header("WWW-Authenticate", self.challenge.header(scopes, error))
-    }
-}
 
 /// A permission on a repository, as a type.
 pub trait RepoPermission: fmt::Debug + Send + Sync + 'static {
@@ -312,76 +251,6 @@ impl Registry {
             }
             Authority::Anonymous => self.user_may(None, name, Permission::Pull).await,
         }
-    }
-
-    /// Whether a user, or everybody, may do this in a repository. Who may do it everywhere may do it in
-    /// an account that does not exist, and learns so from the 404 that follows; nobody else does.
-    pub(super) async fn user_may(
-        &self,
-        identity: Option<&Identity>,
-        name: &FullRepoName,
-        permission: Permission,
-    ) -> Result<bool> {
-        let account = name.account.clone();
-        let account = self
-            .db
-            .read(move |conn| account_find(conn, &account))
-            .await?;
-        let Some(account) = account else {
-            return self
-                .driver_permits(identity, permission, ANY_AUTH_TENANT)
-                .await;
-        };
-        let is_granted_by_driver = self
-            .driver_permits(identity, permission, &account.auth_tenant_id)
-            .await?;
-        let caller = authorize::Caller {
-            user: identity.map(|identity| identity.user.as_str()),
-            is_granted_by_driver,
-        };
-        Ok(authorize::repo_allows(
-            &account, &name.repo, permission, caller,
-        ))
-    }
-
-    /// Whether a user may do this in every repository of an account, by a grant on its auth tenant.
-    pub(super) async fn user_may_everywhere(
-        &self,
-        identity: Option<&Identity>,
-        account: AccountName,
-        permission: Permission,
-    ) -> Result<bool> {
-        let account = self
-            .db
-            .read(move |conn| account_find(conn, &account))
-            .await?;
-        let Some(account) = account else {
-            return Ok(false);
-        };
-        self.driver_permits(identity, permission, &account.auth_tenant_id)
-            .await
-    }
-
-    pub(super) async fn driver_permits(
-        &self,
-        identity: Option<&Identity>,
-        permission: Permission,
-        auth_tenant_id: &str,
-    ) -> Result<bool> {
-        let Some(identity) = identity else {
-            return Ok(false);
-        };
-        let Some(driver) = self.driver(identity.driver) else {
-            return Ok(false);
-        };
-        driver
-            .permits(identity, permission, auth_tenant_id)
-            .await
-            .map_err(unavailable)
-    }
-
-    fn driver(&self, name: &str) -> Option<&Arc<dyn AuthDriver>> {
-        self.drivers.iter().find(|driver| driver.name() == name)
     }
 
     /// The user behind a caller who may list the catalog.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Registry,
-    access::Caller,
+    caller::Caller,
     tags::{Page, page_limit},
 };
 use crate::{

@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
-    Registry,
-    access::{EVERY_REPO, unavailable},
-};
+use super::{Registry, access::unavailable, caller::EVERY_REPO};
 use crate::{
     auth::{
         driver::{AuthError, Identity},

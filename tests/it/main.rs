@@ -5,6 +5,8 @@
 
 mod admin;
 mod faults;
+mod isolation;
+mod migrations;
 mod process;
 mod rules;
 mod support;

@@ -1,0 +1,77 @@
+//! Who asks: what a client offered, once it was verified, and how the registry looks from there.
+
+use std::sync::Arc;
+
+use crate::{
+    auth::{
+        challenge::{Challenge, ChallengeError},
+        driver::Identity,
+        scope::Scope,
+        token::Claims,
+    },
+    error::{Code, Error},
+    oci::{AccountName, FullRepoName},
+};
+
+/// Stands for all repositories of an account in the name of a scope; no repository can be called so.
+pub(super) const EVERY_REPO: &str = "*";
+
+/// Who asks, and how the registry looks from there.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub(super) authority: Authority,
+    pub(super) challenge: Challenge,
+    /// Set on `account.<base domain>`: names come without the account.
+    pub(super) remapped_to: Option<AccountName>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Authority {
+    Anonymous,
+    User(Identity),
+    Token(Arc<Claims>),
+}
+
+impl Caller {
+    /// The user for logs: `<driver>:<user>`, or `None` for the anonymous.
+    pub fn display_name(&self) -> Option<String> {
+        match &self.authority {
+            Authority::Anonymous => None,
+            Authority::User(identity) => Some(identity.to_string()),
+            Authority::Token(claims) => (!claims.sub.is_empty()).then(|| claims.sub.clone()),
+        }
+    }
+
+    /// A repository's name as this caller knows it.
+    pub fn shown_name(&self, name: &FullRepoName) -> String {
+        match &self.remapped_to {
+            Some(account) if *account == name.account => name.repo.to_string(),
+            _ => name.to_string(),
+        }
+    }
+
+    /// The account whose own domain was asked: nothing else is to be seen there.
+    pub fn remapped_to(&self) -> Option<&AccountName> {
+        self.remapped_to.as_ref()
+    }
+
+    /// All repositories of an account, as the name of a scope: what a mount without `from` needs to pull.
+    pub(super) fn every_repo_of(&self, account: &AccountName) -> String {
+        match &self.remapped_to {
+            Some(remapped_to) if remapped_to == account => EVERY_REPO.to_owned(),
+            _ => format!("{account}/{EVERY_REPO}"),
+        }
+    }
+
+    pub(super) fn unauthorized(&self, scopes: &[Scope], error: Option<ChallengeError>) -> Error {
+        let message = match error {
+            None => "authentication is required",
+            Some(ChallengeError::InvalidToken) => {
+                "the token is not valid (any more); get a new one"
+            }
+            Some(ChallengeError::InsufficientScope) => "the token does not allow this",
+        };
+        Error::with_message(Code::Unauthorized, message)
+            .with_header("WWW-Authenticate", self.challenge.header(scopes, error))
+    }
+}
