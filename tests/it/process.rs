@@ -41,7 +41,7 @@ impl Process {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut welcome = Vec::new();
         for line in lines.by_ref().map(Result::unwrap) {
-            let is_last = line.starts_with("docker pull 1");
+            let is_last = line.starts_with("docker pull ") && !line.contains("&&");
             welcome.push(line);
             if is_last {
                 break;
@@ -239,6 +239,27 @@ async fn a_lost_password_can_be_replaced() {
     );
     assert!(text(&output.stderr).contains("there is no registry in /nonexistent"));
     assert!(!output.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_and_http_2_without_tls_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(
+        &folder.path().join("data"),
+        &[("KONTOR__SERVER__LISTEN", "[::1]:0")],
+    );
+    assert!(process.host.starts_with("[::1]:"), "{}", process.host);
+    let url = format!("http://{}/healthz", process.host);
+    for (client, version) in [
+        (Client::new(), reqwest::Version::HTTP_11),
+        (
+            Client::builder().http2_prior_knowledge().build().unwrap(),
+            reqwest::Version::HTTP_2,
+        ),
+    ] {
+        let answer = client.get(&url).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
+    }
 }
 
 /// Begins an upload of two halves and sends the first.
