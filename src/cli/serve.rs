@@ -1,6 +1,6 @@
 //! `kontor serve`.
 
-use std::net::SocketAddr;
+use std::{io::Write as _, net::SocketAddr};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -44,38 +44,48 @@ pub async fn serve(config: Config) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says how to use the registry, in lines that can be pasted.
+/// Says how to use the registry, in lines that can be pasted. A registry whose output nobody reads any
+/// more goes on all the same.
 fn welcome(config: &Config, addresses: &[SocketAddr], first_start: Option<&FirstStart>) {
+    if let Some(text) = welcome_text(config, addresses, first_start) {
+        let mut out = std::io::stdout();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+fn welcome_text(
+    config: &Config,
+    addresses: &[SocketAddr],
+    first_start: Option<&FirstStart>,
+) -> Option<String> {
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
         "http"
     };
-    let host = match (&config.server.public_url, addresses.first()) {
-        (Some(url), _) => {
-            let host = url.host_str().unwrap_or_default();
+    let host = match &config.server.public_url {
+        Some(url) => {
+            let host = url.host_str()?;
             url.port()
                 .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
         }
-        (None, Some(address)) => address.to_string(),
-        (None, None) => return,
+        None => addresses.first()?.to_string(),
     };
-    println!(
-        "kontor {} serves {scheme}://{host}",
-        env!("CARGO_PKG_VERSION")
-    );
-    println!("data lies in {}", config.data_dir.display());
-    let password = first_start.and_then(|start| start.random_password.as_deref());
-    if password.is_some() {
-        println!("The password of {ADMIN} is shown this once only; keep it:");
-    }
-    println!();
-    let secret = password
-        .map(|password| format!(" --password {password}"))
-        .unwrap_or_default();
-    println!("docker login {host} --username {ADMIN}{secret}");
+    let version = env!("CARGO_PKG_VERSION");
+    let data_dir = config.data_dir.display();
     let image = format!("{host}/{DEMO}/alpine");
-    println!("docker pull alpine && docker tag alpine {image} && docker push {image}");
-    println!("docker pull {image}");
-    println!();
+    let password = first_start.and_then(|start| start.random_password.as_deref());
+    let (notice, secret) = match password {
+        None => (String::new(), String::new()),
+        Some(password) => (
+            format!("The password of {ADMIN} is shown this once only; keep it:\n"),
+            format!(" --password {password}"),
+        ),
+    };
+    Some(format!(
+        "kontor {version} serves {scheme}://{host}\ndata lies in {data_dir}\n{notice}\n\
+         docker login {host} --username {ADMIN}{secret}\n\
+         docker pull alpine && docker tag alpine {image} && docker push {image}\n\
+         docker pull {image}\n\n"
+    ))
 }
