@@ -88,13 +88,19 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(token::get))
                 .route(web::post().to(token::post)),
         )
-        .service(web::resource("/api/v1/accounts").route(web::get().to(admin::accounts::list)))
+        .service(
+            web::resource("/api/v1/accounts")
+                .route(web::get().to(admin::accounts::list))
+                .default_service(web::to(admin::method_not_allowed)),
+        )
         .service(
             web::resource("/api/v1/accounts/{account}")
+                .default_service(web::to(admin::method_not_allowed))
                 .route(web::get().to(admin::accounts::get))
                 .route(web::put().to(admin::accounts::put))
                 .route(web::delete().to(admin::accounts::delete)),
         )
+        .service(web::resource("/api/{rest:.*}").to(admin::not_found))
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
         .service(web::resource("/healthz").route(web::get().to(ops::healthz)))
         .service(web::resource("/readyz").route(web::get().to(ops::readyz)))

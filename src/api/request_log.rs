@@ -10,7 +10,10 @@ use actix_web::{
     Error as ActixError, HttpMessage as _, HttpRequest,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{HeaderName, HeaderValue},
+    http::{
+        Method,
+        header::{HeaderName, HeaderValue},
+    },
     middleware::Next,
     web,
 };
@@ -67,6 +70,11 @@ pub async fn request_log(
     let held_body = HeldBody::of(&mut request);
     let mut response = next.call(request).await?;
     let request = response.request().clone();
+    // Nobody asks for the bytes of a body that has none, or whose length alone is sent.
+    let has_no_bytes = matches!(
+        response.response().body().size(),
+        BodySize::None | BodySize::Sized(0)
+    ) || request.method() == Method::HEAD;
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
@@ -79,7 +87,6 @@ pub async fn request_log(
     {
         headers.insert(OCI_NAMESPACE, value);
     }
-    let is_head = request.method() == actix_web::http::Method::HEAD;
     let line = Line {
         id,
         started,
@@ -87,13 +94,9 @@ pub async fn request_log(
         error: response.response().error().map(ToString::to_string),
         request,
         sent_bytes: 0,
-        is_complete: is_head
-            || matches!(
-                response.response().body().size(),
-                BodySize::None | BodySize::Sized(0)
-            ),
+        is_complete: has_no_bytes,
         _in_flight: in_flight,
-        _held_body: held_body,
+        held_body,
         api,
     };
     Ok(response.map_body(|_, body| {
@@ -122,7 +125,7 @@ struct Line {
     sent_bytes: u64,
     is_complete: bool,
     _in_flight: InFlight,
-    _held_body: HeldBody,
+    held_body: HeldBody,
     api: web::Data<Api>,
 }
 
@@ -131,7 +134,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         let request = &self.request;
         let seconds = self.started.elapsed().as_secs_f64();
-        let method = request.method().as_str();
+        let method = method_label(request.method());
         let route = request
             .match_pattern()
             .unwrap_or_else(|| "unmatched".into());
@@ -149,7 +152,7 @@ impl Drop for Line {
             .http_bytes
             .with_label_values(&["out"])
             .inc_by(self.sent_bytes);
-        let received = content_length(request).unwrap_or(0);
+        let received = self.held_body.read_bytes();
         metrics
             .http_bytes
             .with_label_values(&["in"])
@@ -162,7 +165,7 @@ impl Drop for Line {
         let client = Origin::of(request, &self.api.hosts).client;
         info!(
             request_id = %self.id,
-            method,
+            method = request.method().as_str(),
             path = request.path(),
             status = self.status,
             account = facts.account.as_deref().unwrap_or("-"),
@@ -178,11 +181,22 @@ impl Drop for Line {
     }
 }
 
-fn content_length(request: &HttpRequest) -> Option<u64> {
-    let header = request
-        .headers()
-        .get(actix_web::http::header::CONTENT_LENGTH)?;
-    header.to_str().ok()?.parse().ok()
+/// The method as a label. A client may invent methods, and must not invent labels.
+fn method_label(method: &Method) -> &str {
+    const KNOWN: [Method; 7] = [
+        Method::GET,
+        Method::HEAD,
+        Method::PUT,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    if KNOWN.contains(method) {
+        method.as_str()
+    } else {
+        "other"
+    }
 }
 
 struct LoggedBody {

@@ -7,7 +7,7 @@
 //! 3.20 stops after one buffer: the connection then hangs for ever.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -24,25 +24,45 @@ use futures::Stream;
 /// Holds a request's payload.
 pub struct HeldBody {
     _payload: Rc<RefCell<Payload>>,
+    read_bytes: Rc<Cell<u64>>,
 }
 
 impl HeldBody {
     /// Gives the request a view of its payload, and keeps the payload.
     pub fn of(request: &mut ServiceRequest) -> Self {
         let payload = Rc::new(RefCell::new(request.take_payload()));
-        let view: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>> =
-            Box::pin(View(Rc::clone(&payload)));
+        let read_bytes = Rc::new(Cell::new(0));
+        let view: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>> = Box::pin(View {
+            payload: Rc::clone(&payload),
+            read_bytes: Rc::clone(&read_bytes),
+        });
         request.set_payload(view.into());
-        Self { _payload: payload }
+        Self {
+            _payload: payload,
+            read_bytes,
+        }
+    }
+
+    /// How many bytes of it were read. A chunked body announces no length, so it is counted.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.get()
     }
 }
 
-struct View(Rc<RefCell<Payload>>);
+struct View {
+    payload: Rc<RefCell<Payload>>,
+    read_bytes: Rc<Cell<u64>>,
+}
 
 impl Stream for View {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_next(context)
+        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(context);
+        if let Poll::Ready(Some(Ok(piece))) = &polled {
+            self.read_bytes
+                .set(self.read_bytes.get() + piece.len() as u64);
+        }
+        polled
     }
 }

@@ -165,12 +165,14 @@ pub fn ensure_key_file(path: &Path) -> Result<bool, KeyError> {
     let body = BASE64_STANDARD.encode(document.as_ref());
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
     // Written under another name first: a crash must not leave half a key that stops the next start.
-    let draft = path.with_extension("new");
+    // A name of its own: of two that start at once none may write into, or take away, the other's draft.
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| KeyError::Random)?;
+    let draft = path.with_extension(format!("{}.new", hex::encode(random)));
     let mut options = fs::OpenOptions::new();
     let mut file = options
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&draft)
         .map_err(failed)?;

@@ -1,6 +1,10 @@
 //! What differs between PostgreSQL and SQLite, in one place.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use diesel::{
     Connection as _, PgConnection, SqliteConnection,
@@ -70,9 +74,25 @@ pub(super) fn connect(url: &str) -> Result<Conn> {
         ))
     };
     let mut conn = SqliteConnection::establish(path).map_err(|error| failed(&error))?;
-    conn.batch_execute(SQLITE_PRAGMAS)
-        .map_err(|error| failed(&error))?;
+    prepare_sqlite(&mut conn).map_err(|error| failed(&error))?;
     Ok(Conn::Sqlite(conn))
+}
+
+/// Runs the pragmas. To turn a new file to WAL SQLite needs it for itself, and when another process is
+/// there it fails at once, whatever `busy_timeout` says.
+fn prepare_sqlite(conn: &mut SqliteConnection) -> diesel::QueryResult<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match conn.batch_execute(SQLITE_PRAGMAS) {
+            Err(error)
+                if error.to_string().contains("database is locked")
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// SQLite makes its files with the process's umask and copies the mode to its journals: password hashes

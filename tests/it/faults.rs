@@ -278,3 +278,44 @@ async fn readiness_tells_which_part_fails() {
         .unwrap();
     assert_eq!(alive.status(), 200);
 }
+
+#[tokio::test]
+async fn what_strangers_send_never_becomes_a_label_and_chunked_bodies_are_counted() {
+    let registry = TestRegistry::start().await;
+    let invented = Method::from_bytes(b"INVENTED").unwrap();
+    let answer = registry
+        .anonymous(invented, "/v2/secret/repo/tags/list")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 405);
+    let body = reqwest::Body::wrap_stream(futures::stream::iter([Ok::<_, std::io::Error>(bytes(
+        1, 1000,
+    ))]));
+    let path = format!(
+        "/v2/demo/app/blobs/uploads/?digest={}",
+        digest(&bytes(1, 1000))
+    );
+    let answer = registry
+        .admin(Method::POST, &path)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 201);
+    let metrics = registry
+        .anonymous(Method::GET, "/metrics")
+        .send()
+        .await
+        .unwrap();
+    let text = metrics.text().await.unwrap();
+    assert!(
+        !text.contains("INVENTED") && !text.contains("secret"),
+        "{text}"
+    );
+    assert!(text.contains("method=\"other\""), "{text}");
+    assert!(
+        text.contains("kontor_http_body_bytes_total{direction=\"in\"} 1000"),
+        "{text}"
+    );
+}

@@ -242,6 +242,32 @@ async fn a_lost_password_can_be_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_first_starts_on_one_folder_make_one_registry() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let data_dir = data_dir.clone();
+            std::thread::spawn(move || Process::start(&data_dir, &[]))
+        })
+        .collect();
+    let processes: Vec<Process> = starts
+        .into_iter()
+        .map(|start| start.join().unwrap())
+        .collect();
+    let passwords: Vec<String> = processes
+        .iter()
+        .filter_map(|process| password_of(&process.welcome))
+        .collect();
+    let [password] = passwords.as_slice() else {
+        panic!("one password, not {passwords:?}")
+    };
+    for process in &processes {
+        assert_eq!(process.login(password).await, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ipv6_and_http_2_without_tls_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::start(

@@ -213,8 +213,17 @@ impl Layout {
         self.dir_sync(folder)
     }
 
+    /// Keeps other processes of this machine out until the file is dropped. Some file systems (NFS) cannot lock
+    /// a folder; then there is no lock.
+    fn root_lock(&self) -> Option<File> {
+        let root = File::open(&self.root).ok()?;
+        root.lock().ok()?;
+        Some(root)
+    }
+
     pub(super) fn account_prepare(&self, tenant: &Tenant) -> StorageResult<()> {
         let _one_at_a_time = held(&self.accounts);
+        let _one_process = self.root_lock();
         let folder = self.account_path(&tenant.account);
         let placed = |e| StorageError::from_io(e, &folder);
         match self.owner_find(&tenant.account)? {
@@ -241,6 +250,7 @@ impl Layout {
 
     pub(super) fn account_release(&self, tenant: &Tenant) -> StorageResult<()> {
         let _one_at_a_time = held(&self.accounts);
+        let _one_process = self.root_lock();
         let folder = self.account_path(&tenant.account);
         let sorted = |e: io::Error| match e.kind() {
             ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => not_empty(&tenant.account),
