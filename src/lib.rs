@@ -8,13 +8,14 @@
 //! | `oci` | nothing of ours |
 //! | `error`, `clock`, `ids` | `oci` (and `error` the storage crate's error) |
 //! | `model` | `oci`, `error`, `ids` (and `account` the storage crate's tenant) |
-//! | `config`, `telemetry` | `model`, and the storage crate's configuration |
+//! | `config` | `model` (and the storage crate's configuration) |
+//! | `telemetry` | `config` (and the storage crate's observer) |
 //! | `storage-drivers` (crate) | nothing of ours |
 //! | `db` | `oci`, `model`, `error`, `ids` |
-//! | `auth` | all of the above except `db` |
-//! | `registry` | all above |
-//! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `clock`, `ids`, `telemetry` |
-//! | `app`, `cli` | everything; `main` imports `cli`, `config` and `oci` |
+//! | `auth` | `oci`, `model`, `error`, `clock`, `ids` |
+//! | `registry` | the above except `config` and `telemetry` |
+//! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
+//! | `app`, `cli` | everything below them; `main` imports `cli`, `config` and `oci` |
 //!
 //! `tests/it/rules.rs` holds the table against the code.
 

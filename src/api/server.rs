@@ -111,7 +111,9 @@ pub async fn serve(
     for listener in listeners {
         server = match &tls {
             Some(tls) => server.listen_rustls_0_23(listener, tls.clone())?,
-            None => server.listen_auto_h2c(listener)?,
+            // Not `listen_auto_h2c`: to tell HTTP/2 from HTTP/1.1 it waits for the first byte without a
+            // limit, so silent connections would fill the server.
+            None => server.listen(listener)?,
         };
     }
     server.run().await?;

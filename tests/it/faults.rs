@@ -133,8 +133,11 @@ fn talk(registry: &TestRegistry, request: &[u8]) -> String {
         .unwrap();
     connection.write_all(request).unwrap();
     let mut answer = Vec::new();
-    // A connection that is reset has been ended by the registry as well.
-    let _ = connection.read_to_end(&mut answer);
+    // A connection that is reset has been ended by the registry as well; one that stays has not.
+    if let Err(error) = connection.read_to_end(&mut answer) {
+        let is_ended = error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(is_ended, "the registry did not end the connection: {error}");
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -167,6 +170,11 @@ async fn a_body_that_stops_in_the_middle_is_given_up_and_leaves_nothing() {
 async fn a_head_that_never_ends_and_a_head_that_is_too_large_are_refused() {
     let setup = Setup::default().config(|config| config.server.head_timeout_seconds = 1);
     let registry = setup.start().await;
+    let silent = talk(&registry, b"");
+    assert!(
+        silent.is_empty() || silent.starts_with("HTTP/1.1 408 "),
+        "{silent}"
+    );
     let answer = talk(&registry, b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: ");
     assert!(
         answer.is_empty() || answer.starts_with("HTTP/1.1 408 "),

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admin;
+mod disk;
 mod faults;
 mod isolation;
 mod migrations;
