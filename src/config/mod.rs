@@ -5,7 +5,6 @@
 //! other module reads the environment. How text becomes values is in `load.rs`.
 
 mod load;
-mod secret;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +21,7 @@ use url::Url;
 use crate::model::user::Grant;
 
 pub use load::ConfigError;
-pub use secret::Secret;
+pub use storage_drivers::Secret;
 
 /// The name of the storage backend that exists when none is configured.
 pub const DEFAULT_STORAGE: &str = "default";

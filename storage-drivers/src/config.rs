@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::{FilesystemDriver, MemoryDriver, StorageDriver, StorageResult};
+use crate::{
+    FilesystemDriver, MemoryDriver, StorageDriver, StorageResult, SwiftConfig, SwiftDriver,
+};
 
 /// The configuration of one storage backend. `kind` chooses the driver; a key that the driver does not know is
 /// an error.
@@ -22,6 +24,8 @@ pub enum StorageConfig {
     },
     /// The memory of this process.
     Memory {},
+    /// A container for each account.
+    Swift(Box<SwiftConfig>),
 }
 
 fn fsync_default() -> bool {
@@ -29,13 +33,14 @@ fn fsync_default() -> bool {
 }
 
 impl StorageConfig {
-    /// Makes the driver. Errors: those of making the folder.
+    /// Makes the driver. Errors: those of making the folder, or a parameter that cannot be.
     ///
     /// Blocks for a moment on file system calls: call it at start-up, not in a request.
     pub fn build(&self) -> StorageResult<Arc<dyn StorageDriver>> {
         Ok(match self {
             Self::Filesystem { path, fsync } => Arc::new(FilesystemDriver::open(path, *fsync)?),
             Self::Memory {} => Arc::new(MemoryDriver::default()),
+            Self::Swift(config) => Arc::new(SwiftDriver::open(config)?),
         })
     }
 }

@@ -34,7 +34,7 @@ macro_rules! for_each_contract_rule {
             cut_body_leaves_nothing
             dropped_write_leaves_nothing
             existing_object_is_never_overwritten
-            racing_writers_have_one_winner
+            racing_writers_leave_a_winner
             range_edges
             missing_object_is_not_found
             delete_is_idempotent
@@ -42,7 +42,7 @@ macro_rules! for_each_contract_rule {
             hundred_writers_at_once
             download_url_is_none_or_valid
             accounts_never_see_one_another
-            used_bytes_are_those_of_the_auth_tenant
+            used_bytes_are_those_of_the_account
             prepare_and_release_are_idempotent
             release_refuses_while_objects_remain
             other_auth_tenants_are_refused

@@ -65,6 +65,20 @@ pub enum StorageError {
         /// The account's name.
         account: String,
     },
+    /// What lies where the account's container should be was not made by a registry.
+    #[error(
+        "{place} exists already and was not made by this registry; remove it, or choose another account name or prefix"
+    )]
+    NotOurs {
+        /// The folder, container or bucket.
+        place: String,
+    },
+    /// The container may not grow: its owner or the operator has set a quota in the backend itself.
+    #[error("the quota of {place} is used up; raise it in the storage backend or delete content")]
+    Quota {
+        /// The container or bucket.
+        place: String,
+    },
     /// The account's container still holds objects, or things that are not objects.
     #[error("the storage of account {account} is not empty; delete what is in it first")]
     NotEmpty {
@@ -133,6 +147,8 @@ impl StorageError {
             Self::NotPrepared { .. } => "not_prepared",
             Self::WrongTenant { .. } => "wrong_tenant",
             Self::NotEmpty { .. } => "not_empty",
+            Self::NotOurs { .. } => "not_ours",
+            Self::Quota { .. } => "quota",
             Self::Full { .. } => "full",
             Self::ReadOnly { .. } => "read_only",
             Self::Backend {

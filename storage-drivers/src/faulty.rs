@@ -242,9 +242,9 @@ impl StorageDriver for FaultyDriver {
         self.inner.download_url(tenant, key, valid_for).await
     }
 
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64> {
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64> {
         self.faults.arrive(Op::UsedBytes).await?;
-        self.inner.used_bytes(auth_tenant_id).await
+        self.inner.used_bytes(tenant).await
     }
 
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()> {

@@ -26,7 +26,7 @@ use futures::stream::BoxStream;
 use tokio::task::{JoinError, spawn_blocking};
 use url::Url;
 
-use crate::names::{auth_tenant_check, tenant_check};
+use crate::names::tenant_check;
 use crate::{
     ByteStream, ObjectKey, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
 };
@@ -189,16 +189,10 @@ impl StorageDriver for FilesystemDriver {
         Ok(None)
     }
 
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64> {
-        auth_tenant_check(auth_tenant_id)?;
-        let id = auth_tenant_id.to_owned();
-        let folders = self.hop(move |layout| layout.account_paths_of(&id)).await?;
-        let mut used_bytes = 0;
-        // A hop per account, so that a caller who goes away ends the walk soon.
-        for folder in folders {
-            used_bytes += self.hop(move |_| list::used_bytes(&folder)).await?;
-        }
-        Ok(used_bytes)
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64> {
+        tenant_check(tenant)?;
+        let folder = self.layout.account_path(&tenant.account);
+        self.hop(move |_| list::used_bytes(&folder)).await
     }
 
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()> {

@@ -6,14 +6,18 @@
 //! outlives a power cut, and how much memory a call takes.
 //!
 //! **Names.** Names are random and never reused. An object is written once and never changed. A write to a
-//! name that exists fails with [`StorageError::AlreadyExists`] and leaves the first content as it was. A bad
-//! account or tenant name fails with [`StorageError::InvalidName`] before the backend is asked.
+//! name that exists fails with [`StorageError::AlreadyExists`] and leaves the first content as it was. Of writers
+//! that race for one name at least one succeeds, and the content is that of one which did, whole: an object store
+//! without a lock cannot promise more, and random names never race. A bad account or tenant name fails with
+//! [`StorageError::InvalidName`] before the backend is asked.
 //!
-//! **Accounts.** The account alone says where an object lies, so the same key in two accounts is two objects.
+//! **Accounts.** The account says where an object lies, so the same key in two accounts is two objects.
 //! An account must be prepared before it is written to; a write to any other account fails with
 //! [`StorageError::NotPrepared`], as does a write on behalf of another auth tenant with
 //! [`StorageError::WrongTenant`]. Preparing and releasing are idempotent. Preparing an account that belongs to
-//! another auth tenant is refused, and so is releasing it. An account that still holds objects is not released.
+//! another auth tenant is refused, and so is releasing it, unless a driver keeps each auth tenant in a place of its
+//! own: then they never meet. A container that no registry made is refused with
+//! [`StorageError::NotOurs`]. An account that still holds objects is not released.
 //!
 //! **Writes.** All or nothing: when the body breaks off, has another length than announced, or the future is
 //! dropped because the client hung up, the object is gone again (at once after an error, soon after a drop).
@@ -32,6 +36,7 @@
 mod config;
 #[cfg(feature = "testkit")]
 pub mod contract;
+mod detached;
 mod error;
 #[cfg(feature = "testkit")]
 pub mod faulty;
@@ -39,6 +44,9 @@ mod filesystem;
 mod memory;
 mod names;
 mod observed;
+mod openstack;
+mod secret;
+mod swift;
 
 use std::fmt;
 use std::io;
@@ -57,6 +65,8 @@ pub use error::{StorageError, StorageResult};
 pub use filesystem::FilesystemDriver;
 pub use memory::MemoryDriver;
 pub use observed::{Limits, ObservedDriver, Observer};
+pub use secret::Secret;
+pub use swift::{ContainerProject, Interface, SwiftConfig, SwiftDriver, TempUrlDigest};
 
 /// The bytes of an object or of a request body, in pieces. An error ends the stream.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -149,7 +159,7 @@ pub trait StorageDriver: fmt::Debug + Send + Sync + 'static {
     /// the driver promises that.
     ///
     /// `size` is the announced length in bytes, if it is known. Errors: `AlreadyExists`, `NotPrepared`,
-    /// `WrongTenant`, `SizeMismatch`, `Body`, `Full`, `ReadOnly`.
+    /// `WrongTenant`, `SizeMismatch`, `Body`, `Full`, `Quota`, `ReadOnly`.
     async fn write(
         &self,
         tenant: &Tenant,
@@ -186,11 +196,11 @@ pub trait StorageDriver: fmt::Debug + Send + Sync + 'static {
         valid_for: Duration,
     ) -> StorageResult<Option<Url>>;
 
-    /// The bytes that the objects of all accounts of this auth tenant take up. Zero for an unknown one.
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64>;
+    /// The bytes that the account's objects take up. Zero for an account that was never prepared.
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64>;
 
     /// Makes the account's container. Idempotent. Errors: `WrongTenant` if the account belongs to another auth
-    /// tenant, `NotEmpty` if something nobody answers for lies in its place.
+    /// tenant, `NotOurs` if something that no registry made lies in its place: it is never adopted silently.
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()>;
 
     /// Removes the account's container. Idempotent. Errors: `NotEmpty` if it still holds objects, `WrongTenant`.

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use url::Url;
 
-use crate::names::{auth_tenant_check, tenant_check};
+use crate::names::tenant_check;
 use crate::{
     ByteStream, ObjectKey, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
 };
@@ -186,14 +186,15 @@ impl StorageDriver for MemoryDriver {
         Ok(None)
     }
 
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64> {
-        auth_tenant_check(auth_tenant_id)?;
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64> {
+        tenant_check(tenant)?;
         let accounts = self.accounts();
-        let owned = accounts
-            .values()
-            .filter(|account| account.auth_tenant_id == auth_tenant_id);
-        Ok(owned
-            .flat_map(|account| account.objects.values())
+        let objects = accounts
+            .get(&tenant.account)
+            .map(|account| &account.objects);
+        Ok(objects
+            .into_iter()
+            .flat_map(HashMap::values)
             .map(|(content, _)| content.len() as u64)
             .sum())
     }

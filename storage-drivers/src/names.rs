@@ -20,7 +20,7 @@ pub(crate) fn tenant_check(tenant: &Tenant) -> StorageResult<()> {
 }
 
 /// Checks the id of an auth tenant. Errors: `InvalidName`.
-pub(crate) fn auth_tenant_check(id: &str) -> StorageResult<()> {
+fn auth_tenant_check(id: &str) -> StorageResult<()> {
     // The id comes from another system, which may like capitals and underscores.
     let is_valid = is_name(id, MAX_AUTH_TENANT_BYTES, |b| {
         b.is_ascii_alphanumeric() || b == b'_'
@@ -35,7 +35,7 @@ pub(crate) fn auth_tenant_check(id: &str) -> StorageResult<()> {
 }
 
 /// Whether `name` can be an account: `^[a-z0-9][a-z0-9-]{0,62}$`.
-pub(crate) fn is_account(name: &str) -> bool {
+fn is_account(name: &str) -> bool {
     is_name(name, MAX_ACCOUNT_BYTES, |b| {
         b.is_ascii_lowercase() || b.is_ascii_digit()
     })

@@ -216,8 +216,8 @@ impl StorageDriver for ObservedDriver {
         .await
     }
 
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64> {
-        self.once(Op::UsedBytes, self.inner.used_bytes(auth_tenant_id))
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64> {
+        self.retried(Op::UsedBytes, || self.inner.used_bytes(tenant))
             .await
     }
 

@@ -50,3 +50,13 @@ async fn all_rules_can_be_run_in_a_row() -> contract::Verdict {
     let driver: Arc<dyn StorageDriver> = Arc::new(MemoryDriver::default());
     contract::run_all(|| Arc::clone(&driver)).await
 }
+
+/// The contract lets more than one writer of a name win; a driver with a lock of its own has one winner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_writer_wins_where_the_driver_can_tell() -> contract::Verdict {
+    let (filesystem, _folder) = filesystem()?;
+    for driver in [filesystem, memory()?.0] {
+        contract::racing_writers_have_one_winner(driver).await?;
+    }
+    Ok(())
+}

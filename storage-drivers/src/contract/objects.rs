@@ -9,7 +9,9 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Verdict;
-use super::support::{Fixture, assert_fails, body_of, content_of, fresh_chunk, fresh_id, pattern};
+use super::support::{
+    Fixture, assert_fails, body_of, content_of, fetch, fresh_chunk, fresh_id, pattern,
+};
 use crate::{ObjectKey, StorageDriver};
 
 /// How many objects the listing rule makes. The variable asks for more, such as 10000, where a backend lists in
@@ -224,10 +226,7 @@ pub async fn list_shows_every_object_once(driver: Arc<dyn StorageDriver>) -> Ver
             .all(|object| object.size_bytes == 2 && object.modified_at.is_none_or(is_plausible))
     );
     assert_eq!(
-        fixture
-            .driver
-            .used_bytes(&fixture.tenant.auth_tenant_id)
-            .await?,
+        fixture.driver.used_bytes(&fixture.tenant).await?,
         2 * objects as u64
     );
     fixture.finish().await
@@ -250,15 +249,34 @@ pub async fn hundred_writers_at_once(driver: Arc<dyn StorageDriver>) -> Verdict 
 pub async fn download_url_is_none_or_valid(driver: Arc<dyn StorageDriver>) -> Verdict {
     let fixture = Fixture::new(driver).await?;
     let key = fixture.put(&pattern(10)).await?;
-    let url = fixture
-        .driver
-        .download_url(&fixture.tenant, &key, Duration::from_secs(60))
-        .await?;
-    if let Some(url) = url {
+    let ask = |seconds| {
+        let valid_for = Duration::from_secs(seconds);
+        fixture
+            .driver
+            .download_url(&fixture.tenant, &key, valid_for)
+    };
+    if let Some(url) = ask(60).await? {
+        let whole = fetch(&url, None).await?;
+        assert_eq!((whole.0, &whole.1), (200, &pattern(10)));
+        let part = fetch(&url, Some("bytes=2-4")).await?;
+        assert_eq!((part.0, &part.1), (206, &pattern(10).slice(2..5)));
+        let brief = ask(1).await?.ok_or("an address once, then none")?;
+        let mut status = 200;
+        // Backends count in whole seconds, and clocks differ a little.
+        for _ in 0..100 {
+            status = fetch(&brief, None).await?.0;
+            if status != 200 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         assert!(
-            matches!(url.scheme(), "http" | "https") && url.has_host(),
-            "{url}"
+            matches!(status, 400..500),
+            "the address does not expire: {status}"
         );
+        let stranger = Fixture::new(Arc::clone(&fixture.driver)).await?;
+        assert!(stranger.list().await?.is_empty());
+        stranger.finish().await?;
     }
     fixture.finish().await
 }

@@ -97,10 +97,7 @@ impl Fixture {
 
     pub(super) async fn assert_is_empty(&self) -> Verdict {
         assert_eq!(self.list().await?, [], "nothing may be left behind");
-        assert_eq!(
-            self.driver.used_bytes(&self.tenant.auth_tenant_id).await?,
-            0
-        );
+        assert_eq!(self.driver.used_bytes(&self.tenant).await?, 0);
         Ok(())
     }
 
@@ -127,6 +124,19 @@ impl Fixture {
     pub(super) async fn finish(self) -> Verdict {
         account_remove(&self.driver, &self.tenant).await
     }
+}
+
+/// What anyone gets from an address, without credentials: the status and the body.
+pub(super) async fn fetch(
+    url: &url::Url,
+    range: Option<&str>,
+) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let mut request = reqwest::Client::new().get(url.clone());
+    if let Some(range) = range {
+        request = request.header("Range", range);
+    }
+    let response = request.send().await?;
+    Ok((response.status().as_u16(), response.bytes().await?))
 }
 
 pub(super) async fn content_of(

@@ -10,7 +10,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::names::is_account;
 use crate::{ObjectKey, StorageError, StorageResult, Tenant};
 
 /// Holds the auth tenant id, within the account's folder.
@@ -239,7 +238,9 @@ impl Layout {
                     .map_err(placed)?
                     .any(|entry| !matches!(entry, Ok(entry) if entry.file_name() == OWNER_FILE_NEW))
                 {
-                    return Err(not_empty(&tenant.account));
+                    return Err(StorageError::NotOurs {
+                        place: folder.display().to_string(),
+                    });
                 }
                 self.owner_write(&folder, &tenant.auth_tenant_id)
                     .map_err(placed)?;
@@ -290,22 +291,6 @@ impl Layout {
             return Err(sorted(e));
         }
         self.dir_sync(&self.root).map_err(sorted)
-    }
-
-    /// The folders of all accounts that belong to the auth tenant.
-    pub(super) fn account_paths_of(&self, auth_tenant_id: &str) -> StorageResult<Vec<PathBuf>> {
-        let placed = |e| StorageError::from_io(e, &self.root);
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(placed)? {
-            let name = entry.map_err(placed)?.file_name();
-            let Some(account) = name.to_str().filter(|name| is_account(name)) else {
-                continue;
-            };
-            if self.owner_find(account)?.as_deref() == Some(auth_tenant_id) {
-                folders.push(self.account_path(account));
-            }
-        }
-        Ok(folders)
     }
 }
 

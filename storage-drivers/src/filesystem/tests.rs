@@ -118,7 +118,7 @@ async fn what_is_not_ours_is_neither_listed_nor_taken_nor_removed() -> Verdict {
     };
     fs::create_dir(root.join("stray"))?;
     fs::write(root.join("stray/precious"), "x")?;
-    assert_eq!(label(driver.prepare_account(&stray).await), "not_empty");
+    assert_eq!(label(driver.prepare_account(&stray).await), "not_ours");
     assert_eq!(label(driver.release_account(&stray).await), "not_empty");
     assert!(root.join("stray/precious").exists() && !root.join("stray/tenant").exists());
     // Empty, or with an owner file that a crash cut short: may be had.

@@ -64,8 +64,8 @@ impl StorageDriver for Addressed {
         Ok(Some(address.parse().unwrap()))
     }
 
-    async fn used_bytes(&self, auth_tenant_id: &str) -> StorageResult<u64> {
-        self.0.used_bytes(auth_tenant_id).await
+    async fn used_bytes(&self, tenant: &Tenant) -> StorageResult<u64> {
+        self.0.used_bytes(tenant).await
     }
 
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()> {
