@@ -7,6 +7,7 @@
 #   postgres_start                        # $PG_BASE; then: url=$(postgres_database name)
 #   kontor_start one "$CI_TMP/one" KONTOR__DATABASE__URL="$url"   # $KONTOR_URL, $KONTOR_PID, $KONTOR_LOG
 #   stop "$KONTOR_PID"
+#   in_cloud "$@"                         # before ci_begin; then: KONTOR_CONFIG="$(cloud_config s3 name)"
 #
 # Only processes that were started here are ever stopped, by their process id, and all of them are on exit.
 
@@ -167,6 +168,17 @@ kontor_start() {
 
 kontor_is_ready() { curl -fsS --max-time 2 "$KONTOR_URL/readyz" >/dev/null 2>&1; }
 kontor_is_settled() { kontor_is_ready || ! kill -0 "$KONTOR_PID"; }   # ready or dead
+
+# in_cloud "$@": starts the calling script again inside `ci/cloud run`, unless it is in a cloud already.
+in_cloud() { [ -n "${KONTOR_CLOUD:-}" ] || exec "$CI_ROOT/ci/cloud" run "$(realpath "$0")" "$@"; }
+
+# cloud_config STORAGE NAME: the configuration of a kontor that keeps its accounts on that backend of the cloud (see
+# ci/cloud), in buckets and containers of its own: their names begin with NAME. Prints the file's name.
+cloud_config() {
+  local file=$CI_TMP/$2.toml
+  { printf 'default_storage = "%s"\n\n' "$1"; sed "s/\"kontor-/\"$2-/" "$KONTOR_CLOUD/storage.toml"; } >"$file"
+  echo "$file"
+}
 
 # kontor_admin ARGUMENT...: runs `kontor ARGUMENT...` as administrator of the kontor at $KONTOR_URL.
 kontor_admin() {

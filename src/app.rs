@@ -25,8 +25,12 @@ use crate::{
     db::{Db, DbConfig},
     error::Error,
     ids::Ids,
+    janitor,
     model::user::User,
-    registry::{Backends, DbUsers, Parts, Registry, Settings, bootstrap::FirstStart, pull_log},
+    registry::{
+        Backend, Backends, DbUsers, Downloads, MoveSettings, Parts, Registry, Settings,
+        bootstrap::FirstStart, pull_log,
+    },
     telemetry::Metrics,
 };
 
@@ -42,7 +46,7 @@ pub enum AppError {
         source: io::Error,
     },
     /// A storage backend cannot be opened.
-    #[error("storage backend {name}: {source}")]
+    #[error("storage backend {name}: {source}{}", cause(source))]
     Storage {
         /// Its name.
         name: String,
@@ -69,6 +73,11 @@ pub enum AppError {
     /// The server cannot run.
     #[error(transparent)]
     Serve(#[from] ServeError),
+}
+
+/// What a driver says about a parameter stands in the source of its error.
+fn cause(error: &StorageError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"))
 }
 
 /// Parts that tests put in the place of the real ones.
@@ -105,16 +114,12 @@ impl App {
             max_connections: config.database.max_connections,
             wait_timeout: Duration::from_secs(config.database.wait_timeout_seconds),
         });
-        let drivers = match overrides.backends {
-            Some(drivers) => drivers,
-            None => open_backends(&config)?,
-        };
-        let drivers = observe(drivers, &metrics);
+        let backends = backends(&config, overrides.backends, &metrics)?;
         let key = config.signing_key_file();
         ensure_key_file(&key)?;
         let tokens = Tokens::open(&key, &config.auth.previous_key_files, Arc::clone(&clock))?;
         let registry = Registry::new(Parts {
-            backends: Backends::new(drivers, config.default_storage.clone()),
+            backends: Backends::new(backends, config.default_storage.clone()),
             drivers: vec![static_users(&config, &db, &clock)?],
             db: db.clone(),
             tokens,
@@ -123,8 +128,17 @@ impl App {
             settings: Settings {
                 manifest_bytes: config.limits.manifest_bytes,
                 blob_bytes: config.limits.blob_bytes,
+                chunk_bytes: config.limits.chunk_bytes,
                 pull_token: Duration::from_secs(config.auth.pull_token_seconds),
                 push_token: Duration::from_secs(config.auth.push_token_seconds),
+                moves: MoveSettings {
+                    grace: Duration::from_secs(config.moves.grace_seconds),
+                    bytes_per_second: config.moves.bytes_per_second,
+                },
+                downloads: Downloads {
+                    proxy_all: !config.downloads.redirect,
+                    proxy_networks: config.downloads.proxy_networks.clone(),
+                },
             },
         });
         Ok(Self {
@@ -203,8 +217,11 @@ impl App {
             }),
         };
         let flusher = tokio::spawn(flush_pulls(Arc::clone(&self.registry)));
+        let jobs = janitor::start(&self.registry);
         let served = api::serve(api, options, listeners, stop).await;
         flusher.abort();
+        // A job can be cut off anywhere; another node, or this one after its next start, goes on.
+        drop(jobs);
         if let Err(error) = self.registry.pulls_flush().await {
             warn!(error = ?error, "the last pulls were not noted");
         }
@@ -234,32 +251,43 @@ fn make_data_dir(path: &Path) -> Result<(), AppError> {
     })
 }
 
-fn open_backends(config: &Config) -> Result<BTreeMap<String, Arc<dyn StorageDriver>>, AppError> {
-    let mut drivers = BTreeMap::new();
-    for (name, backend) in config.backends() {
-        let driver = backend.build().map_err(|source| AppError::Storage {
-            name: name.clone(),
-            source,
-        })?;
-        drivers.insert(name, driver);
-    }
-    Ok(drivers)
-}
-
-/// Every backend has a limit of its own, so that a slow one does not slow the others.
-fn observe(
-    drivers: BTreeMap<String, Arc<dyn StorageDriver>>,
+/// The configured backends, or those of a test. Each has a limit of its own, so that a slow one does not slow the
+/// others.
+fn backends(
+    config: &Config,
+    given: Option<BTreeMap<String, Arc<dyn StorageDriver>>>,
     metrics: &Metrics,
-) -> BTreeMap<String, Arc<dyn StorageDriver>> {
-    drivers
-        .into_iter()
-        .map(|(name, driver)| {
-            let observer = Arc::new(metrics.clone());
-            let observed = ObservedDriver::new(driver, name.clone(), Limits::default(), observer);
-            let observed: Arc<dyn StorageDriver> = Arc::new(observed);
-            (name, observed)
-        })
-        .collect()
+) -> Result<BTreeMap<String, Backend>, AppError> {
+    let mut opened = Vec::new();
+    match given {
+        Some(drivers) => opened.extend(drivers.into_iter().map(|(name, driver)| {
+            let common = config.storage.get(&name).map(|backend| &backend.common);
+            (name, driver, common.cloned().unwrap_or_default())
+        })),
+        None => {
+            for (name, backend) in config.backends() {
+                let driver = backend.driver.build().map_err(|source| AppError::Storage {
+                    name: name.clone(),
+                    source,
+                })?;
+                opened.push((name, driver, backend.common));
+            }
+        }
+    }
+    let observed = opened.into_iter().map(|(name, driver, common)| {
+        let limits = Limits {
+            max_calls: common.max_calls,
+            ..Limits::default()
+        };
+        let observer = Arc::new(metrics.clone());
+        let driver = ObservedDriver::new(driver, name.clone(), limits, observer);
+        let backend = Backend {
+            driver: Arc::new(driver),
+            auth_tenants: common.auth_tenants,
+        };
+        (name, backend)
+    });
+    Ok(observed.collect())
 }
 
 fn static_users(

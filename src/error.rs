@@ -199,6 +199,11 @@ impl From<StorageError> for Error {
             StorageError::Body(cause) if cause.kind() == std::io::ErrorKind::FileTooLarge => {
                 Self::new(Code::PayloadTooLarge)
             }
+            StorageError::Quota { .. } => Self::with_message(
+                Code::Denied,
+                "the quota of the account's storage is used up; delete content, or have the quota raised",
+            )
+            .caused_by(error),
             StorageError::Body(_) => {
                 Self::with_message(Code::SizeInvalid, "the request body broke off").caused_by(error)
             }

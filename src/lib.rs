@@ -15,6 +15,7 @@
 //! | `auth` | `oci`, `model`, `error`, `clock`, `ids` |
 //! | `registry` | the above except `config` and `telemetry` |
 //! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
+//! | `janitor` | `registry`, `error` |
 //! | `app`, `cli` | everything below them; `main` imports `cli`, `config` and `oci` |
 //!
 //! `tests/it/rules.rs` holds the table against the code.
@@ -28,6 +29,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod ids;
+mod janitor;
 pub mod model;
 pub mod oci;
 pub mod registry;

@@ -134,6 +134,19 @@ enum AccountCommand {
         #[command(flatten)]
         changes: ChangeArgs,
     },
+    /// Move an account to another storage backend while it is in use.
+    Migrate {
+        name: AccountName,
+        /// The storage backend that it moves to.
+        #[arg(long)]
+        to: String,
+        /// Leave what was copied where it was, too.
+        #[arg(long)]
+        keep_old: bool,
+        /// Stay until the move is over, and show how far it has come.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Delete an account that holds no manifests, with its storage.
     Delete { name: AccountName },
 }
@@ -152,6 +165,9 @@ struct ChangeArgs {
     /// Send all bytes through the registry instead of redirecting to the object store.
     #[arg(long)]
     proxy_downloads: Option<bool>,
+    /// Do so for clients of these networks, such as 10.0.0.0/8,fd00::/8; "" takes it away.
+    #[arg(long)]
+    proxy_networks: Option<String>,
     /// Answer for this registry when containerd asks with ?ns=, such as docker.io; "" takes it away.
     #[arg(long)]
     serves_namespace: Option<String>,
@@ -164,6 +180,7 @@ impl From<ChangeArgs> for account::Changes {
             rbac_policies: args.rbac_policies,
             allow_sparse_manifests: args.allow_sparse_manifests,
             proxy_downloads: args.proxy_downloads,
+            proxy_networks: args.proxy_networks,
             serves_namespace: args.serves_namespace,
         }
     }
@@ -223,6 +240,12 @@ async fn run_account(server: ServerArgs, command: AccountCommand) -> Result<(), 
         AccountCommand::Update { name, changes } => {
             account::update(&server, &name, &changes.into()).await
         }
+        AccountCommand::Migrate {
+            name,
+            to,
+            keep_old,
+            wait,
+        } => account::migrate(&server, &name, (&to, keep_old), wait).await,
         AccountCommand::Delete { name } => account::delete(&server, &name).await,
     }
 }

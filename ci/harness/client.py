@@ -50,6 +50,7 @@ class Client:
         self.connection = None
         self.tokens = {}  # scopes -> (token, time when to fetch another)
         self.refused_tokens = 0  # 401 for a token that should be good
+        self.redirects = 0  # followed
 
     # -- plumbing
 
@@ -144,8 +145,29 @@ class Client:
 
     def download(self, target, scopes, headers=None, algorithm="sha256"):
         """GETs and hashes a body of any length. Returns `(answer without body, digest, length)`.
-        A body that ends before its Content-Length is `Disconnected`."""
+        A redirect is followed. A body that ends before its Content-Length is `Disconnected`."""
         response = self.open("GET", target, scopes, None, {"Accept": ACCEPT, **(headers or {})})
+        if response.status == 307:
+            return self.download_there(self._read(response).header("Location"), headers, algorithm)
+        return self._hash(target, response, algorithm)
+
+    def download_there(self, url, headers=None, algorithm="sha256"):
+        """The same from an address that a redirect named. Nothing that belongs to the registry is sent along."""
+        self.redirects += 1
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout)
+        try:
+            connection.request("GET", f"{parts.path}?{parts.query}", None, headers or {})
+            response = connection.getresponse()
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            raise Disconnected(f"GET {parts.netloc}{parts.path}: {error!r}") from error
+        try:
+            return self._hash(f"{parts.netloc}{parts.path}", response, algorithm)
+        finally:
+            connection.close()
+
+    def _hash(self, target, response, algorithm):
         hasher, length, piece = hashlib.new(algorithm), 0, bytearray(MIB)
         try:
             while count := response.readinto(piece):

@@ -168,7 +168,7 @@ class CrashTest:
                 and self.kills >= self.options.kills and ledger.acknowledged > 0)
 
     def details(self):
-        ledger, log = self.arena.ledger, self.arena.server.log
+        ledger, log, name = self.arena.ledger, self.arena.server.log, f"crash-{self.database}"
         if self.restarts:
             print(f"  restart: median {statistics.median(self.restarts) * 1000:.0f} ms, "
                   f"longest {max(self.restarts) * 1000:.0f} ms; {self.early_kills} kills while starting, "
@@ -181,16 +181,16 @@ class CrashTest:
             for finding in list(found.values())[:10]:
                 print(f"  {what}: {finding}")
         if panics := log.read_bytes().count(b"panicked at"):
-            print(f"  the server's log holds {panics} panics, see {kept_log(log, self.database)}")
+            print(f"  the server's log holds {panics} panics, see {kept_log(log, name)}")
         if ledger.lost or ledger.corrupt or self.problems:
-            print(f"  the server's log: {kept_log(log, self.database)}")
+            print(f"  the server's log: {kept_log(log, name)}")
         for problem in self.problems:
             print(f"  PROBLEM: {problem}")
 
 
-def kept_log(log, database):
+def kept_log(log, name):
     """The temporary directory goes away; a log that somebody has to read does not."""
-    kept = processes.TARGET / "ci" / f"crash-{database}.log"
+    kept = processes.TARGET / "ci" / f"{name}.log"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(log.read_bytes())
     return kept

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import os
 import platform
+import random
 import shutil
 import signal
 import socket
@@ -29,13 +30,14 @@ def say(text):
 
 
 class Child:
-    """A started process with its log file."""
+    """A started process with its log file. `session`: it is out of reach of the terminal's Ctrl-C."""
 
-    def __init__(self, name, argv, env=None, log=None, cwd=None):
+    def __init__(self, name, argv, env=None, log=None, cwd=None, session=False):
         self.name, self.log = name, log
         with open(log, "ab") if log else contextlib.nullcontext(subprocess.DEVNULL) as out:
             self.popen = subprocess.Popen(
-                [str(a) for a in argv], env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [str(a) for a in argv], env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=session
             )
         self.pid = self.popen.pid
         _children.append(self)
@@ -65,6 +67,10 @@ class Child:
             return None
         self._forget()
         return code
+
+    def leave(self):
+        """Lets it live on when this script ends."""
+        self._forget()
 
     def _forget(self):
         if self in _children:
@@ -121,6 +127,26 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def free_ports(count):
+    """Several ports at once, below those that the system gives to outgoing connections: a server that takes long to
+    start still finds its port free."""
+    lowest_given_out = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports, candidates = [], random.SystemRandom().sample(range(10240, max(lowest_given_out, 12288)), 2000)
+    while len(ports) < count:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            port = candidates.pop()
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
+
+
+def answers(port):
+    """Whether something listens on the port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
+        return True
+    return False
+
+
 def run(argv, seconds=120, **options):
     """Runs a command to its end and returns it with its output as text, whatever the exit code."""
     return subprocess.run(
@@ -157,6 +183,12 @@ def resident_peak_mib(pid):
 
 def reset_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def cpu_seconds(pid):
+    """The processor time that a process has used so far, in the kernel and out of it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def machine():

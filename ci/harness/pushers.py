@@ -49,11 +49,7 @@ class Worker(threading.Thread):
                         self.on_cut_without_kill(cut)
                 except Unexpected as odd:
                     self.client.close()
-                    if odd.status >= 500 and self.arena.database_hurt:
-                        self.ledger.count("5xx while the database was gone")
-                        time.sleep(0.02)
-                    else:
-                        self.ledger.odd(f"{odd.what}: {odd.status}", odd)
+                    self.on_unexpected(odd)
         except BaseException as error:  # noqa: B902 - reported by the main thread
             self.failure = error
             raise
@@ -66,6 +62,13 @@ class Worker(threading.Thread):
     def on_cut_without_kill(self, cut):
         """Idle connections are closed by servers, so a cut is odd only on a busy one; counted, not judged."""
         self.ledger.count("cut without a kill")
+
+    def on_unexpected(self, odd):
+        if odd.status >= 500 and self.arena.database_hurt:
+            self.ledger.count("5xx while the database was gone")
+            time.sleep(0.02)
+        else:
+            self.ledger.odd(f"{odd.what}: {odd.status}", odd)
 
     def turn(self):
         raise NotImplementedError

@@ -71,19 +71,28 @@ class Server:
 
 
 class Kontor(Server):
-    """kontor with a bearer token checked at each request; SQLite unless a database is given."""
+    """kontor with a bearer token checked at each request; SQLite unless a database is given, a folder unless a
+    configuration file says otherwise."""
 
     name = "kontor"
     login = ("admin", PASSWORD)
     ready_path = "/readyz"
     namespace = "demo/"
 
-    def __init__(self, directory, binary, database_url=None, log_level="warn"):
+    def __init__(self, directory, binary, database_url=None, log_level="warn", config=None):
         super().__init__(directory)
-        self.binary, self.database_url, self.log_level = binary, database_url, log_level
+        self.binary, self.database_url, self.log_level, self.config = binary, database_url, log_level, config
 
     def argv(self):
         return [self.binary, "serve", "--data-dir", self.data]
+
+    def admin(self, *words, seconds=60):
+        """Runs `kontor WORDS...` as administrator of the running server; raises if it fails."""
+        done = run([self.binary, *words, "--server", f"http://127.0.0.1:{self.port}", "--user", "admin"], seconds,
+                   env={**os.environ, "KONTOR_PASSWORD": PASSWORD})
+        if done.returncode:
+            raise RuntimeError(f"kontor {' '.join(map(str, words))}: {(done.stdout + done.stderr).strip()}")
+        return done.stdout
 
     def environment(self):
         settings = {
@@ -93,6 +102,8 @@ class Kontor(Server):
         }
         if self.database_url:
             settings["KONTOR__DATABASE__URL"] = self.database_url
+        if self.config:
+            settings["KONTOR_CONFIG"] = str(self.config)
         return settings
 
     def check(self, *options, seconds=600):

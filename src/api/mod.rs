@@ -100,6 +100,12 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::put().to(admin::accounts::put))
                 .route(web::delete().to(admin::accounts::delete)),
         )
+        .service(
+            web::resource("/api/v1/accounts/{account}/storage/migrate")
+                .default_service(web::to(admin::method_not_allowed))
+                .route(web::get().to(admin::storage_migrate::get))
+                .route(web::post().to(admin::storage_migrate::post)),
+        )
         .service(web::resource("/api/{rest:.*}").to(admin::not_found))
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
         .service(web::resource("/healthz").route(web::get().to(ops::healthz)))

@@ -1,5 +1,7 @@
 //! `kontor account`: the management API from the command line.
 
+use std::time::Duration;
+
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +30,8 @@ pub struct Changes {
     pub allow_sparse_manifests: Option<bool>,
     /// Never redirect to the object store.
     pub proxy_downloads: Option<bool>,
+    /// Networks whose clients are not redirected, with commas between them.
+    pub proxy_networks: Option<String>,
     /// The registry that the account stands for; empty takes that away.
     pub serves_namespace: Option<String>,
 }
@@ -46,6 +50,9 @@ pub enum ClientError {
         /// What it said.
         message: String,
     },
+    /// Somebody has turned the move elsewhere.
+    #[error("the account moves to {0} by now; somebody else has asked for that")]
+    Overtaken(String),
     /// The policies are not JSON.
     #[error("--rbac-policies: {0}")]
     Policies(#[from] serde_json::Error),
@@ -145,6 +152,68 @@ pub async fn update(
     put(server, name, document, changes).await
 }
 
+/// How often `kontor account migrate --wait` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// `kontor account migrate`
+pub async fn migrate(
+    server: &Server,
+    name: &AccountName,
+    (to, keep_old): (&str, bool),
+    wait: bool,
+) -> Result<(), CliError> {
+    let path = format!("{}/storage/migrate", path(name));
+    let order = json!({ "to": to, "keep_old": keep_old });
+    let mut answer = server.call(Method::POST, &path, Some(&order)).await?;
+    if !wait {
+        println!("{}", progress_line(name, &answer["migration"]));
+        println!("it goes on by itself; with --wait this command shows how far it is");
+        return Ok(());
+    }
+    let mut shown = String::new();
+    loop {
+        let line = progress_line(name, &answer["migration"]);
+        if line != shown {
+            println!("{line}");
+            shown = line;
+        }
+        let moving = &answer["migration"];
+        if moving["to"] != json!(to) {
+            return Err(ClientError::Overtaken(moving["to"].to_string()).into());
+        }
+        if moving["state"] == "done" {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        match server.call(Method::GET, &path, None).await {
+            Ok(next) => answer = next,
+            // The registry may be restarted meanwhile, and the move goes on all the same.
+            Err(ClientError::Unreachable(error)) => eprintln!("kontor: {error}; trying again"),
+            Err(ClientError::Refused { status, message }) if status.is_server_error() => {
+                eprintln!("kontor: {status}: {message}; trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn progress_line(name: &AccountName, moving: &Value) -> String {
+    let number = |key: &str| moving[key].as_u64().unwrap_or(0);
+    let mib = |key: &str| number(key) / (1 << 20);
+    let to = moving["to"].as_str().unwrap_or_default();
+    let error = moving["error"].as_str();
+    format!(
+        "{name} -> {to}: {} {:.0} %, {} of {} objects, {} of {} MiB{}",
+        moving["state"].as_str().unwrap_or_default(),
+        moving["progress"].as_f64().unwrap_or(0.0) * 100.0,
+        number("moved_objects"),
+        number("moved_objects") + number("remaining_objects"),
+        mib("moved_bytes"),
+        mib("moved_bytes") + mib("remaining_bytes"),
+        error.map_or_else(String::new, |error| format!("; last failure: {error}"))
+    )
+}
+
 /// `kontor account delete`
 pub async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
     server.call(Method::DELETE, &path(name), None).await?;
@@ -171,6 +240,10 @@ async fn put(
     }
     if let Some(proxied) = changes.proxy_downloads {
         document.insert("proxy_downloads".into(), json!(proxied));
+    }
+    if let Some(networks) = &changes.proxy_networks {
+        let networks: Vec<&str> = networks.split(',').filter(|n| !n.is_empty()).collect();
+        document.insert("proxy_networks".into(), json!(networks));
     }
     if let Some(namespace) = &changes.serves_namespace {
         let namespace = (!namespace.is_empty()).then_some(namespace);

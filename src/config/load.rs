@@ -15,7 +15,16 @@ use super::Config;
 const PREFIX: &str = "KONTOR__";
 
 /// Keys that hold secrets: each may be given as `<key>_file`, the path of a file that holds the value.
-const SECRET_KEYS: [&str; 3] = ["url", "initial_admin_password", "password_hash"];
+const SECRET_KEYS: [&str; 8] = [
+    "url",
+    "initial_admin_password",
+    "password_hash",
+    "password",
+    "application_credential_secret",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+];
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! other module reads the environment. How text becomes values is in `load.rs`.
 
 mod load;
+mod storage;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use url::Url;
 use crate::model::user::Grant;
 
 pub use load::ConfigError;
+pub use storage::{BackendConfig, CommonConfig, DownloadsConfig, MovesConfig};
 pub use storage_drivers::Secret;
 
 /// The name of the storage backend that exists when none is configured.
@@ -37,9 +39,13 @@ pub struct Config {
     /// The database.
     pub database: DatabaseConfig,
     /// Storage backends by name. Without any, `default` is a folder in the data directory.
-    pub storage: BTreeMap<String, StorageConfig>,
+    pub storage: BTreeMap<String, BackendConfig>,
     /// The backend of accounts that name none.
     pub default_storage: String,
+    /// Whether clients fetch blobs from the object store directly.
+    pub downloads: DownloadsConfig,
+    /// How accounts move between storage backends.
+    pub moves: MovesConfig,
     /// Who may log in, and how tokens are made.
     pub auth: AuthConfig,
     /// Bounds on what a client may send.
@@ -147,6 +153,8 @@ pub struct LimitsConfig {
     pub manifest_bytes: usize,
     /// The largest blob.
     pub blob_bytes: u64,
+    /// The largest object in storage: a longer body becomes several chunks of its blob.
+    pub chunk_bytes: u64,
     /// How many connections each worker has at once; more wait to be accepted.
     pub connections_per_worker: usize,
 }
@@ -179,6 +187,8 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             storage: BTreeMap::new(),
             default_storage: DEFAULT_STORAGE.into(),
+            downloads: DownloadsConfig::default(),
+            moves: MovesConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
@@ -231,6 +241,7 @@ impl Default for LimitsConfig {
         Self {
             manifest_bytes: 4 << 20,
             blob_bytes: 1 << 40,
+            chunk_bytes: 4 << 30,
             connections_per_worker: 25_000,
         }
     }
@@ -265,7 +276,7 @@ impl Config {
     }
 
     /// The storage backends by name, with the default filled in.
-    pub fn backends(&self) -> BTreeMap<String, StorageConfig> {
+    pub fn backends(&self) -> BTreeMap<String, BackendConfig> {
         if !self.storage.is_empty() {
             return self.storage.clone();
         }
@@ -273,7 +284,7 @@ impl Config {
             path: self.data_dir.join("storage"),
             fsync: true,
         };
-        BTreeMap::from([(DEFAULT_STORAGE.to_owned(), folder)])
+        BTreeMap::from([(DEFAULT_STORAGE.to_owned(), BackendConfig::new(folder))])
     }
 
     /// How long a client may send or take nothing in the middle of a body.
@@ -315,10 +326,19 @@ impl Config {
         if !self.storage.is_empty() && !self.storage.contains_key(&self.default_storage) {
             return fault("default_storage", "it names no [storage.<name>] section");
         }
+        for (name, backend) in &self.storage {
+            backend.validate(name)?;
+        }
         if self.limits.manifest_bytes < 4 << 20 {
             return fault(
                 "limits.manifest_bytes",
                 "the OCI specification asks for at least 4194304",
+            );
+        }
+        if !(1..=4 << 30).contains(&self.limits.chunk_bytes) {
+            return fault(
+                "limits.chunk_bytes",
+                "it must lie between 1 and 4294967296: Swift takes no objects over 5 GiB",
             );
         }
         if self.auth.pull_token_seconds < 60 || self.auth.push_token_seconds < 60 {

@@ -182,6 +182,16 @@ fn blob_lock(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Result<
     })
 }
 
+/// Holds a blob's row until the transaction ends, by its number; `false` if it is gone.
+pub fn blob_hold(conn: &mut Conn, blob_id: i64) -> Result<bool> {
+    let query = blobs::table.find(blob_id).select(blobs::id);
+    let found: Option<i64> = match conn {
+        Conn::Postgres(c) => query.for_update().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    };
+    Ok(found.is_some())
+}
+
 fn blob_mount(conn: &mut Conn, repo_id: i64, blob_id: i64) -> Result<()> {
     on_backend!(conn, |c| diesel::insert_into(blob_mounts::table)
         .values((
@@ -288,6 +298,8 @@ pub fn blob_remove(
     blob_id: i64,
     now: DateTime<Utc>,
 ) -> Result<Vec<LooseObject>> {
+    // A move gives chunks other objects; it must not pass between reading them and removing the blob.
+    blob_hold(conn, blob_id)?;
     let rows: Vec<ChunkRow> = blob_chunks::table
         .filter(blob_chunks::blob_id.eq(blob_id))
         .select((

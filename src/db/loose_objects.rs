@@ -35,6 +35,7 @@ pub fn loose_object_note(
             loose_objects::account_name.eq(account.as_str()),
             loose_objects::storage.eq(&object.storage),
             loose_objects::noted_at.eq(now.naive_utc()),
+            loose_objects::is_kept.eq(false),
         ))
         .execute(conn)?;
     Ok(())

@@ -8,13 +8,16 @@
 pub mod accounts;
 pub mod blobs;
 pub mod consistency;
+pub mod containers;
 pub mod dialect;
 pub mod loose_objects;
 pub mod manifests;
 mod migrate;
 mod pool;
+pub mod relocate;
 pub mod repos;
 pub mod schema;
+pub mod storage_moves;
 pub mod tags;
 pub mod uploads;
 pub mod users;

@@ -78,6 +78,7 @@ diesel::table! {
         account_name -> Text,
         storage -> Text,
         noted_at -> Timestamp,
+        is_kept -> Bool,
     }
 }
 
@@ -130,6 +131,30 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    storage_moves (account_name) {
+        account_name -> Text,
+        target -> Text,
+        keeps_old -> Bool,
+        state -> Text,
+        started_at -> Timestamp,
+        copied_at -> Timestamp,
+        finished_at -> Nullable<Timestamp>,
+        moved_objects -> BigInt,
+        moved_bytes -> BigInt,
+        failures -> Integer,
+        error -> Nullable<Text>,
+        next_step_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    containers (account_name, storage) {
+        account_name -> Text,
+        storage -> Text,
+    }
+}
+
 diesel::joinable!(repos -> accounts (account_name));
 diesel::joinable!(blobs -> accounts (account_name));
 diesel::joinable!(blob_chunks -> blobs (blob_id));
@@ -139,6 +164,7 @@ diesel::joinable!(uploads -> repos (repo_id));
 diesel::joinable!(upload_chunks -> uploads (upload_id));
 diesel::joinable!(manifests -> repos (repo_id));
 diesel::joinable!(tags -> repos (repo_id));
+diesel::joinable!(storage_moves -> accounts (account_name));
 
 diesel::allow_tables_to_appear_in_same_query!(
     accounts,
@@ -154,4 +180,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     manifest_manifest_refs,
     tags,
     users,
+    storage_moves,
+    containers,
 );

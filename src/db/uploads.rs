@@ -94,39 +94,57 @@ pub fn upload_find(conn: &mut Conn, name: &FullRepoName, id: UploadId) -> Result
     }))
 }
 
-/// Adds a chunk that lies in storage, if no other request has changed the upload since `upload` was read.
+/// Adds chunks that lie in storage, if no other request has changed the upload since `upload` was read.
 pub fn upload_append(
     conn: &mut Conn,
     upload: &Upload,
-    chunk: &Chunk,
+    chunks: &[Chunk],
     hasher: &Hasher,
     now: DateTime<Utc>,
 ) -> Result<bool> {
+    let added_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    let numbered = || (upload.chunk_count..).zip(chunks);
     let count = diesel::update(
         uploads::table
             .find(upload.id.to_string())
             .filter(uploads::chunk_count.eq(upload.chunk_count)),
     )
     .set((
-        uploads::size_bytes.eq(as_i64(upload.size_bytes + chunk.size_bytes)),
-        uploads::chunk_count.eq(upload.chunk_count + 1),
+        uploads::size_bytes.eq(as_i64(upload.size_bytes + added_bytes)),
+        uploads::chunk_count.eq(numbered().last().map_or(0, |(number, _)| number + 1)),
         uploads::hash_state.eq(hasher.save()),
         uploads::updated_at.eq(now.naive_utc()),
     ))
     .execute(conn)?;
-    if count == 0 || !loose_object_forget(conn, chunk.object_id)? {
+    if count == 0 {
         return Ok(false);
     }
-    diesel::insert_into(upload_chunks::table)
-        .values((
-            upload_chunks::upload_id.eq(upload.id.to_string()),
-            upload_chunks::number.eq(upload.chunk_count),
-            upload_chunks::object_id.eq(chunk.object_id.to_string()),
-            upload_chunks::storage.eq(&chunk.storage),
-            upload_chunks::size_bytes.eq(as_i64(chunk.size_bytes)),
-        ))
-        .execute(conn)?;
+    for (number, chunk) in numbered() {
+        if !loose_object_forget(conn, chunk.object_id)? {
+            return Ok(false);
+        }
+        diesel::insert_into(upload_chunks::table)
+            .values((
+                upload_chunks::upload_id.eq(upload.id.to_string()),
+                upload_chunks::number.eq(number),
+                upload_chunks::object_id.eq(chunk.object_id.to_string()),
+                upload_chunks::storage.eq(&chunk.storage),
+                upload_chunks::size_bytes.eq(as_i64(chunk.size_bytes)),
+            ))
+            .execute(conn)?;
+    }
     Ok(true)
+}
+
+/// Holds an upload's row until the transaction ends: whoever reads its chunks to make something of them must not be
+/// passed by a move of the account, which gives the chunks other objects. SQLite has one writer anyway.
+pub fn upload_lock(conn: &mut Conn, id: UploadId) -> Result<bool> {
+    let query = uploads::table.find(id.to_string()).select(uploads::id);
+    let found: Option<String> = match conn {
+        Conn::Postgres(c) => query.for_update().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    };
+    Ok(found.is_some())
 }
 
 /// The chunks of an upload, in order.
@@ -160,6 +178,7 @@ pub fn upload_cancel(
     upload: &Upload,
     now: DateTime<Utc>,
 ) -> Result<Option<Vec<LooseObject>>> {
+    upload_lock(conn, upload.id)?;
     let chunks = upload_chunks(conn, upload.id)?;
     if diesel::delete(uploads::table.find(upload.id.to_string())).execute(conn)? == 0 {
         return Ok(None);

@@ -1,5 +1,6 @@
 //! The account: a tenant's own part of the registry, with storage of its own.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use storage_drivers::Tenant;
 
@@ -8,6 +9,9 @@ use crate::oci::AccountName;
 
 /// How many rules one account may have.
 const MAX_RBAC_POLICIES: usize = 64;
+
+/// How many networks of clients that are not redirected one account may have.
+const MAX_PROXY_NETWORKS: usize = 64;
 
 /// An account as it is stored.
 #[derive(Debug, Clone)]
@@ -34,6 +38,9 @@ pub struct AccountSettings {
     pub allow_sparse_manifests: bool,
     /// Never redirect a blob download to the object store: clients of an isolated network cannot reach it.
     pub proxy_downloads: bool,
+    /// Networks whose clients are not redirected either.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy_networks: Vec<IpNet>,
     /// The registry that this account stands for when a client asks with `?ns=`, such as `docker.io`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serves_namespace: Option<String>,
@@ -51,6 +58,11 @@ impl AccountSettings {
             policy
                 .validate()
                 .map_err(|reason| format!("rbac_policies[{number}]: {reason}"))?;
+        }
+        if self.proxy_networks.len() > MAX_PROXY_NETWORKS {
+            return Err(format!(
+                "an account can have at most {MAX_PROXY_NETWORKS} proxy_networks"
+            ));
         }
         match &self.serves_namespace {
             Some(namespace) if !is_host(namespace) => {

@@ -3,4 +3,5 @@
 pub mod account;
 pub mod permission;
 pub mod rbac_policy;
+pub mod storage_move;
 pub mod user;

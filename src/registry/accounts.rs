@@ -1,5 +1,7 @@
 //! Accounts: create, show, list, change, delete.
 
+use storage_drivers::StorageError;
+
 use super::{Registry, access::AccountAccess};
 use crate::{
     auth::driver::Identity,
@@ -10,8 +12,10 @@ use crate::{
             account_update,
         },
         blobs::{blob_ids, blob_remove},
+        containers::{container_list, container_note},
         loose_objects::loose_object_list,
         repos::{repo_count_with_manifests, repos_delete},
+        storage_moves::move_forget,
         uploads::uploads_cancel_all,
     },
     error::{Code, Error, Result},
@@ -103,9 +107,6 @@ impl Registry {
         let storage = order
             .storage
             .unwrap_or_else(|| self.backends.default_name().to_owned());
-        if !self.backends.has(&storage) {
-            return Err(invalid(format!("there is no storage backend {storage}")));
-        }
         let account = Account {
             name: name.clone(),
             auth_tenant_id,
@@ -113,6 +114,8 @@ impl Registry {
             settings: order.settings,
             is_deleting: false,
         };
+        self.backends
+            .refuse_unless_allowed(&account.storage, &account)?;
         self.account_create(account.clone()).await?;
         Ok((account, true))
     }
@@ -121,29 +124,39 @@ impl Registry {
     /// account that nothing can be pushed to.
     pub(super) async fn account_create(&self, account: Account) -> Result<()> {
         let name = account.name.clone();
-        let driver = self.backends.get(&account.storage)?;
-        driver
-            .prepare_account(&account.tenant())
-            .await
-            .map_err(|error| match error {
-                storage_drivers::StorageError::WrongTenant { .. }
-                | storage_drivers::StorageError::NotEmpty { .. } => {
-                    name_taken(&name).caused_by(error)
-                }
-                storage_drivers::StorageError::InvalidName { .. } => {
-                    Error::with_message(Code::BadRequest, error.to_string())
-                }
-                other => other.into(),
-            })?;
+        self.container_prepare(&account, &account.storage).await?;
         let now = self.clock.now();
         let created = self
             .db
             .write(move |conn| {
                 refuse_taken_namespace(conn, &account.name, &account.settings)?;
-                account_insert(conn, &account, now)
+                if !account_insert(conn, &account, now)? {
+                    return Ok(false);
+                }
+                container_note(conn, &account.name, &account.storage)?;
+                Ok(true)
             })
             .await?;
         created.then_some(()).ok_or_else(|| name_taken(&name))
+    }
+
+    /// Makes the account's container on a backend. What lies in its place already is refused.
+    pub(super) async fn container_prepare(&self, account: &Account, storage: &str) -> Result<()> {
+        let driver = self.backends.get(storage)?;
+        let prepared = driver.prepare_account(&account.tenant()).await;
+        prepared.map_err(|error| match error {
+            StorageError::WrongTenant { .. } | StorageError::NotOurs { .. } => {
+                let message = format!(
+                    "the name {} is taken on storage backend {storage}; choose another name or backend, or ask the operator",
+                    account.name
+                );
+                Error::with_message(Code::Conflict, message).caused_by(error)
+            }
+            StorageError::InvalidName { .. } => {
+                Error::with_message(Code::BadRequest, error.to_string())
+            }
+            other => other.into(),
+        })
     }
 
     async fn account_change(&self, access: AccountAccess, order: AccountOrder) -> Result<Account> {
@@ -157,7 +170,11 @@ impl Registry {
                 return fixed("auth_tenant_id", &account.auth_tenant_id);
             }
             (_, Some(storage)) if *storage != account.storage => {
-                return fixed("storage", &account.storage);
+                let message = format!(
+                    "storage cannot be changed here; it is {:?}. `kontor account migrate` moves an account, or POST to its storage/migrate",
+                    account.storage
+                );
+                return Err(Error::with_message(Code::BadRequest, message));
             }
             _ => {}
         }
@@ -202,12 +219,20 @@ impl Registry {
             })
             .await?;
         self.account_empty(&account).await?;
-        for (_, driver) in self.backends.iter() {
-            driver.release_account(&account.tenant()).await?;
+        let wanted = name.clone();
+        let storages = self
+            .db
+            .read(move |conn| container_list(conn, &wanted))
+            .await?;
+        for storage in storages {
+            self.container_release(&account, &storage).await?;
         }
         let wanted = name.clone();
         self.db
-            .write(move |conn| account_delete(conn, &wanted))
+            .write(move |conn| {
+                move_forget(conn, &wanted)?;
+                account_delete(conn, &wanted)
+            })
             .await
     }
 

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
-use storage_drivers::{ObjectKey, StorageError, Tenant};
+use storage_drivers::{ObjectKey, StorageError};
 
 use super::Registry;
 use crate::{
     db::{
         accounts::account_find,
         consistency::{account_names, blob_chunks_of, blob_page, expected_objects, findings},
+        containers::container_list,
         loose_objects::loose_object_list,
     },
     error::{Error, Result},
@@ -60,7 +61,7 @@ impl Registry {
     }
 
     async fn check_objects(&self, account: &Account, report: &mut CheckReport) -> Result<()> {
-        let mut found = self.objects_in_storage(&account.tenant()).await?;
+        let mut found = self.objects_in_storage(account).await?;
         let mut after = None;
         loop {
             let name = account.name.clone();
@@ -110,13 +111,19 @@ impl Registry {
 
     async fn objects_in_storage(
         &self,
-        tenant: &Tenant,
+        account: &Account,
     ) -> Result<HashMap<(String, ObjectKey), u64>> {
+        let name = account.name.clone();
+        let storages = self
+            .db
+            .read(move |conn| container_list(conn, &name))
+            .await?;
         let mut found = HashMap::new();
-        for (name, driver) in self.backends.iter() {
-            let mut objects = driver.list(tenant).await?;
+        for storage in storages {
+            let driver = self.backends.get(&storage)?;
+            let mut objects = driver.list(&account.tenant()).await?;
             while let Some(object) = objects.try_next().await? {
-                found.insert((name.to_owned(), object.key), object.size_bytes);
+                found.insert((storage.clone(), object.key), object.size_bytes);
             }
         }
         Ok(found)

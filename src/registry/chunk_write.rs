@@ -1,4 +1,6 @@
-//! Writing the bytes of one request as a chunk, and hashing them on the way.
+//! Writing the bytes of one request as chunks, and hashing them on the way.
+//!
+//! A request makes one chunk, or several if it is longer than an object may be: object stores have a largest size.
 
 use std::{
     io,
@@ -6,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, Fuse},
+};
 use storage_drivers::{ByteStream, ObjectKey, StorageError};
 
 use super::Registry;
@@ -27,14 +32,24 @@ pub struct Payload {
     pub body: ByteStream,
 }
 
-/// A chunk that lies in storage and is still loose, with the digest's state after it.
+/// Chunks that lie in storage and are still loose, with the digest's state after them.
 pub(super) struct Written {
-    pub(super) chunk: Option<Chunk>,
+    pub(super) chunks: Vec<Chunk>,
     pub(super) hasher: Hasher,
 }
 
+impl Written {
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.size_bytes).sum()
+    }
+
+    pub(super) fn objects(&self) -> Vec<LooseObject> {
+        self.chunks.iter().map(chunk_object).collect()
+    }
+}
+
 impl Registry {
-    /// Writes a payload as one object, hashing on the way; an empty payload makes no object.
+    /// Writes a payload, hashing on the way; an empty payload makes no object.
     pub(super) async fn stream_write(
         &self,
         account: &Account,
@@ -47,46 +62,131 @@ impl Registry {
         if announced.is_some_and(|size| size > room) {
             return Err(Error::new(Code::PayloadTooLarge));
         }
-        let mut body = payload.body;
-        // Whether there is anything is known only when the first piece is here.
-        let first = loop {
-            match body.try_next().await.map_err(StorageError::Body)? {
-                Some(piece) if piece.is_empty() => {}
-                other => break other,
-            }
-        };
-        let Some(first) = first else {
-            if let Some(expected) = announced.filter(|size| *size > 0) {
-                let error = StorageError::SizeMismatch {
-                    expected,
-                    actual: 0,
-                };
-                return Err(error.into());
-            }
-            return Ok(Written {
-                chunk: None,
-                hasher,
-            });
-        };
         let shared = Arc::new(Mutex::new(Some(hasher)));
-        let body = stream::once(async move { Ok(first) }).chain(body);
-        let body = hashed(body, Arc::clone(&shared), room);
-        let object = LooseObject {
-            key: ObjectKey::Chunk(self.ids.fresh()),
-            storage: account.storage.clone(),
-        };
-        let size_bytes = self.object_write(account, &object, announced, body).await?;
+        let body = hashed(payload.body, Arc::clone(&shared), room);
+        let mut chunks = Vec::new();
+        let written = self
+            .chunks_write(account, announced, Source::new(body), &mut chunks)
+            .await;
+        if let Err(error) = written {
+            let objects = chunks.iter().map(chunk_object).collect();
+            self.objects_delete(account, objects).await;
+            return Err(error);
+        }
         let hasher = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let hasher = hasher.ok_or_else(|| Error::internal("the hasher of an upload is gone"))?;
-        let chunk = Chunk {
-            object_id: object.key.id(),
-            storage: object.storage,
-            size_bytes,
-        };
-        Ok(Written {
-            chunk: Some(chunk),
-            hasher,
+        Ok(Written { chunks, hasher })
+    }
+
+    /// Cuts a body into objects. What is written stands in `chunks`, also after a failure.
+    async fn chunks_write(
+        &self,
+        account: &Account,
+        announced: Option<u64>,
+        source: Source,
+        chunks: &mut Vec<Chunk>,
+    ) -> Result<()> {
+        let (source, limit) = (Arc::new(source), self.settings.chunk_bytes);
+        let mut written = 0;
+        // Whether there is anything is known only when the next piece is here.
+        while let Some(ahead) = source.ahead().await.map_err(StorageError::Body)? {
+            let left = announced.map(|size| size - written);
+            if left == Some(0) {
+                return Err(wrong_size(announced, written + ahead));
+            }
+            let object = LooseObject {
+                key: ObjectKey::Chunk(self.ids.fresh()),
+                storage: account.storage.clone(),
+            };
+            let size = left.map(|left| left.min(limit));
+            let body = source.part(limit);
+            let size_bytes = self
+                .object_write(account, &object, size, body)
+                .await?
+                .map_err(|error| match error {
+                    StorageError::SizeMismatch { actual, .. } => {
+                        wrong_size(announced, written + actual)
+                    }
+                    other => other.into(),
+                })?;
+            written += size_bytes;
+            chunks.push(Chunk {
+                object_id: object.key.id(),
+                storage: object.storage,
+                size_bytes,
+            });
+        }
+        match announced {
+            Some(size) if size != written => Err(wrong_size(announced, written)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn wrong_size(announced: Option<u64>, actual: u64) -> Error {
+    let expected = announced.unwrap_or(0);
+    StorageError::SizeMismatch { expected, actual }.into()
+}
+
+/// A body from which several objects are written, one after the other.
+struct Source(tokio::sync::Mutex<Rest>);
+
+struct Rest {
+    body: Fuse<ByteStream>,
+    /// A piece that was taken from the body and belongs to the next object.
+    held: Option<Bytes>,
+}
+
+impl Rest {
+    /// The next piece that is not empty.
+    async fn take(&mut self) -> io::Result<Option<Bytes>> {
+        if let Some(piece) = self.held.take() {
+            return Ok(Some(piece));
+        }
+        while let Some(piece) = self.body.try_next().await? {
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Source {
+    fn new(body: ByteStream) -> Self {
+        Self(tokio::sync::Mutex::new(Rest {
+            body: body.fuse(),
+            held: None,
+        }))
+    }
+
+    /// The length of the piece that comes next, or `None` at the end.
+    async fn ahead(&self) -> io::Result<Option<u64>> {
+        let mut rest = self.0.lock().await;
+        rest.held = rest.take().await?;
+        Ok(rest.held.as_ref().map(|piece| piece.len() as u64))
+    }
+
+    /// The next bytes, `limit` at most.
+    fn part(self: &Arc<Self>, limit: u64) -> ByteStream {
+        let state = (Arc::clone(self), limit);
+        stream::try_unfold(state, |(source, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let mut rest = source.0.lock().await;
+            let Some(mut piece) = rest.take().await? else {
+                return Ok(None);
+            };
+            if piece.len() as u64 > left {
+                // It fits, since it is less than the piece's own length.
+                rest.held = Some(piece.split_off(usize::try_from(left).unwrap_or(usize::MAX)));
+            }
+            let left = left - piece.len() as u64;
+            drop(rest);
+            Ok(Some((piece, (source, left))))
         })
+        .boxed()
     }
 }
 

@@ -17,14 +17,14 @@ use crate::{
 
 impl Registry {
     /// Writes an object that belongs to nothing yet: it is noted first, and whoever makes it belong takes
-    /// the note away in the same transaction.
+    /// the note away in the same transaction. The outer error is the database's.
     pub(super) async fn object_write(
         &self,
         account: &Account,
         object: &LooseObject,
         size: Option<u64>,
         body: ByteStream,
-    ) -> Result<u64> {
+    ) -> Result<Result<u64, StorageError>> {
         let (name, noted, now) = (account.name.clone(), object.clone(), self.clock.now());
         self.db
             .write(move |conn| loose_object_note(conn, &name, &noted, now))
@@ -34,9 +34,9 @@ impl Registry {
             .write(&account.tenant(), &object.key, size, body)
             .await
         {
-            Ok(size_bytes) => Ok(size_bytes),
+            Ok(size_bytes) => Ok(Ok(size_bytes)),
             // After a failure of the backend nobody can be sure that nothing was left; the note stays.
-            Err(error @ StorageError::Backend { .. }) => Err(error.into()),
+            Err(error @ StorageError::Backend { .. }) => Ok(Err(error)),
             Err(error) => {
                 let key = object.key;
                 let forgotten = self
@@ -46,7 +46,7 @@ impl Registry {
                 if let Err(error) = forgotten {
                     warn!(%key, error = ?error, "the note of an object that was not written stays");
                 }
-                Err(error.into())
+                Ok(Err(error))
             }
         }
     }

@@ -19,6 +19,8 @@ mod delete_manifest;
 mod health;
 mod loose_objects;
 mod mount_blob;
+pub mod move_account;
+mod move_copy;
 mod namespaces;
 mod permits;
 pub mod pull_blob;
@@ -33,7 +35,10 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-pub use backends::Backends;
+use ipnet::IpNet;
+
+pub use backends::{Backend, Backends};
+pub use move_account::MoveSettings;
 use pull_log::PullLog;
 pub use users::DbUsers;
 
@@ -51,10 +56,25 @@ pub struct Settings {
     pub manifest_bytes: usize,
     /// The largest blob, in bytes.
     pub blob_bytes: u64,
+    /// The largest object, in bytes: a longer body becomes several chunks.
+    pub chunk_bytes: u64,
     /// How long a token that can only pull is valid.
     pub pull_token: Duration,
     /// How long a token that can push is valid.
     pub push_token: Duration,
+    /// How accounts move between storage backends.
+    pub moves: MoveSettings,
+    /// Whether blobs are fetched from the object store directly.
+    pub downloads: Downloads,
+}
+
+/// Which clients fetch blobs from the object store directly, where it can be done.
+#[derive(Debug, Clone, Default)]
+pub struct Downloads {
+    /// Nobody does.
+    pub proxy_all: bool,
+    /// Clients of these networks do not: they cannot reach the object store.
+    pub proxy_networks: Vec<IpNet>,
 }
 
 /// The parts that a registry is made of.
@@ -80,7 +100,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Registry {
     db: Db,
-    backends: Backends,
+    backends: Arc<Backends>,
     drivers: Vec<Arc<dyn AuthDriver>>,
     tokens: Tokens,
     clock: Arc<dyn Clock>,
@@ -103,7 +123,7 @@ impl Registry {
         } = parts;
         Self {
             db,
-            backends,
+            backends: Arc::new(backends),
             drivers,
             tokens,
             clock,

@@ -1,23 +1,36 @@
 //! Pulling a blob: by redirect to the object store, or as a stream of its chunks.
 
-use std::{io, ops::Range, time::Duration};
+use std::{io, net::IpAddr, ops::Range, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use storage_drivers::{ByteStream, ObjectKey};
+use storage_drivers::{ByteStream, ObjectKey, StorageError, Tenant};
 use url::Url;
 
 use super::{
-    Registry,
+    Backends, Registry,
     access::{Pull, RepoAccess},
 };
 use crate::{
-    db::blobs::{Blob, Chunk, blob_find},
+    db::{
+        Db,
+        blobs::{Blob, Chunk, blob_find},
+        consistency::blob_chunks_of,
+    },
     error::{Code, Error, Result},
     oci::{Digest, RequestedRange, content_range::requested_range},
 };
 
 /// How long a redirect's address is good: long enough for a client that retries.
 const REDIRECT_VALID_FOR: Duration = Duration::from_secs(20 * 60);
+
+/// What a client wants of a blob.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BlobRequest<'a> {
+    /// The `Range` header.
+    pub range: Option<&'a str>,
+    /// Where the client is: some networks cannot reach the object store.
+    pub client: Option<IpAddr>,
+}
 
 /// A blob on its way to a client.
 pub enum BlobContent {
@@ -52,18 +65,38 @@ impl Registry {
         Ok(self.blob_get(access, digest).await?.size_bytes)
     }
 
-    /// Opens a blob, or the part that the `Range` header asks for.
+    /// Opens a blob, or the part that is asked for.
     pub async fn blob_pull(
         &self,
         access: &RepoAccess<Pull>,
         digest: &Digest,
-        range: Option<&str>,
+        wanted: &BlobRequest<'_>,
     ) -> Result<BlobContent> {
+        match self.blob_content(access, digest, wanted).await {
+            // The account moves, and the chunk has another place since we looked.
+            Err(Opened::Gone) => match self.blob_content(access, digest, wanted).await {
+                Err(Opened::Gone) => Err(Error::internal(format!(
+                    "an object of blob {digest} is missing; `kontor check` tells which"
+                ))),
+                Err(Opened::Failed(error)) => Err(error),
+                Ok(content) => Ok(content),
+            },
+            Err(Opened::Failed(error)) => Err(error),
+            Ok(content) => Ok(content),
+        }
+    }
+
+    async fn blob_content(
+        &self,
+        access: &RepoAccess<Pull>,
+        digest: &Digest,
+        wanted: &BlobRequest<'_>,
+    ) -> Result<BlobContent, Opened> {
         let blob = self.blob_get(access, digest).await?;
-        if let Some(url) = self.redirect(&blob).await? {
+        if let Some(url) = self.redirect(&blob, wanted.client).await? {
             return Ok(BlobContent::Redirect(url));
         }
-        let size_bytes = blob.size_bytes;
+        let (range, size_bytes) = (wanted.range, blob.size_bytes);
         Ok(match requested_range(range, size_bytes) {
             RequestedRange::Whole => BlobContent::Whole {
                 size_bytes,
@@ -91,11 +124,19 @@ impl Registry {
     }
 
     /// Only a blob of one chunk is one object; the client sends its own `Range` there.
-    async fn redirect(&self, blob: &Blob) -> Result<Option<Url>> {
+    async fn redirect(&self, blob: &Blob, client: Option<IpAddr>) -> Result<Option<Url>> {
         let [chunk] = blob.chunks.as_slice() else {
             return Ok(None);
         };
-        if blob.account.settings.proxy_downloads {
+        let (settings, downloads) = (&blob.account.settings, &self.settings.downloads);
+        if settings.proxy_downloads || downloads.proxy_all {
+            return Ok(None);
+        }
+        let mut networks = settings
+            .proxy_networks
+            .iter()
+            .chain(&downloads.proxy_networks);
+        if networks.any(|network| client.is_some_and(|ip| network.contains(&ip.to_canonical()))) {
             return Ok(None);
         }
         let driver = self.backends.get(&chunk.storage)?;
@@ -107,48 +148,101 @@ impl Registry {
 
     /// Streams a range of a blob. The first object is opened at once, so that an outage is still an
     /// answer and not a broken stream; the others when their turn comes.
-    async fn open(&self, blob: Blob, range: Range<u64>) -> Result<ByteStream> {
-        let tenant = blob.account.tenant();
-        let mut parts = Vec::new();
-        for (chunk, part) in parts_of(&blob.chunks, &range) {
-            parts.push((
-                std::sync::Arc::clone(self.backends.get(&chunk.storage)?),
-                chunk,
-                part,
-            ));
-        }
-        let mut parts = parts.into_iter();
-        let Some((driver, chunk, part)) = parts.next() else {
+    async fn open(&self, blob: Blob, range: Range<u64>) -> Result<ByteStream, Opened> {
+        let mut parts = parts_of(&blob.chunks, &range).into_iter();
+        let Some(part) = parts.next() else {
             return Ok(stream::empty().boxed());
         };
-        let first = driver
-            .read(&tenant, &ObjectKey::Chunk(chunk.object_id), Some(part))
-            .await?;
+        let reader = Reader {
+            db: self.db.clone(),
+            backends: Arc::clone(&self.backends),
+            tenant: blob.account.tenant(),
+            blob_id: blob.id,
+        };
+        let first = reader.read(&part).await?;
         let rest = stream::iter(parts)
-            .then(move |(driver, chunk, part)| {
-                let tenant = tenant.clone();
-                async move {
-                    let key = ObjectKey::Chunk(chunk.object_id);
-                    driver
-                        .read(&tenant, &key, Some(part))
-                        .await
-                        .map_err(io::Error::other)
-                }
+            .then(move |part| {
+                let reader = reader.clone();
+                async move { reader.read_wherever(part).await.map_err(io::Error::other) }
             })
             .try_flatten();
         Ok(first.chain(rest).boxed())
     }
 }
 
-/// The chunks that a range of the blob touches, each with the part of it.
-fn parts_of(chunks: &[Chunk], range: &Range<u64>) -> Vec<(Chunk, Range<u64>)> {
+/// Why a chunk could not be opened.
+enum Opened {
+    /// It is not where it was said to be.
+    Gone,
+    Failed(Error),
+}
+
+impl From<Error> for Opened {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Opens the chunks of a blob.
+#[derive(Clone)]
+struct Reader {
+    db: Db,
+    backends: Arc<Backends>,
+    tenant: Tenant,
+    blob_id: i64,
+}
+
+impl Reader {
+    async fn read(&self, part: &Part) -> Result<ByteStream, Opened> {
+        let driver = self.backends.get(&part.chunk.storage)?;
+        let key = ObjectKey::Chunk(part.chunk.object_id);
+        let opened = driver.read(&self.tenant, &key, Some(part.range.clone()));
+        opened.await.map_err(|error| match error {
+            StorageError::NotFound(_) => Opened::Gone,
+            other => Opened::Failed(other.into()),
+        })
+    }
+
+    /// Reads a part whose turn comes later, when the chunk may have moved.
+    async fn read_wherever(&self, mut part: Part) -> Result<ByteStream> {
+        let missing = || Error::internal("an object of the blob is missing");
+        match self.read(&part).await {
+            Ok(body) => return Ok(body),
+            Err(Opened::Failed(error)) => return Err(error),
+            Err(Opened::Gone) => {}
+        }
+        let id = self.blob_id;
+        let chunks = self.db.read(move |conn| blob_chunks_of(conn, id)).await?;
+        part.chunk = chunks.into_iter().nth(part.number).ok_or_else(missing)?;
+        match self.read(&part).await {
+            Ok(body) => Ok(body),
+            Err(Opened::Failed(error)) => Err(error),
+            Err(Opened::Gone) => Err(missing()),
+        }
+    }
+}
+
+/// A part of a chunk.
+struct Part {
+    /// Which of the blob's chunks.
+    number: usize,
+    chunk: Chunk,
+    range: Range<u64>,
+}
+
+/// The parts of the chunks that a range of the blob touches.
+fn parts_of(chunks: &[Chunk], range: &Range<u64>) -> Vec<Part> {
     let mut start = 0;
     let mut parts = Vec::new();
-    for chunk in chunks {
+    for (number, chunk) in chunks.iter().enumerate() {
         let end = start + chunk.size_bytes;
         let (from, to) = (range.start.max(start), range.end.min(end));
         if from < to {
-            parts.push((chunk.clone(), from - start..to - start));
+            parts.push(Part {
+                number,
+                chunk: chunk.clone(),
+                range: from - start..to - start,
+            });
         }
         start = end;
     }
@@ -173,7 +267,7 @@ mod tests {
         let parts = |range: Range<u64>| -> Vec<(u64, Range<u64>)> {
             parts_of(&chunks, &range)
                 .into_iter()
-                .map(|(c, r)| (c.size_bytes, r))
+                .map(|part| (part.chunk.size_bytes, part.range))
                 .collect()
         };
         assert_eq!(parts(0..16), [(10, 0..10), (1, 0..1), (5, 0..5)]);

@@ -19,7 +19,7 @@ use crate::{
         repos::repo_ensure,
         uploads::{
             Upload, loosen, upload_append, upload_cancel, upload_chunks, upload_find,
-            upload_finish, upload_insert,
+            upload_finish, upload_insert, upload_lock,
         },
     },
     error::{Code, Error, Result},
@@ -60,22 +60,22 @@ impl Registry {
     ) -> Result<u64> {
         let upload = self.upload_get(access, id).await?;
         let written = self.chunk_write(&upload, payload).await?;
-        let Some(chunk) = written.chunk else {
+        if written.chunks.is_empty() {
             return Ok(upload.size_bytes);
-        };
-        let size_bytes = upload.size_bytes + chunk.size_bytes;
-        let (account, object) = (upload.repo.account.clone(), chunk_object(&chunk));
+        }
+        let size_bytes = upload.size_bytes + written.size_bytes();
+        let (account, objects) = (upload.repo.account.clone(), written.objects());
         let now = self.clock.now();
         let appended = self
             .db
             .write(move |conn| {
-                if upload_append(conn, &upload, &chunk, &written.hasher, now)? {
+                if upload_append(conn, &upload, &written.chunks, &written.hasher, now)? {
                     return Ok(());
                 }
                 Err(overtaken())
             })
             .await;
-        self.delete_if_refused(&account, object, appended).await?;
+        self.delete_if_refused(&account, objects, appended).await?;
         Ok(size_bytes)
     }
 
@@ -98,45 +98,40 @@ impl Registry {
         }
         let account = upload.repo.account.clone();
         let written = self.chunk_write(&upload, payload).await?;
+        let objects = written.objects();
         let actual = written.hasher.finish();
         if actual != *digest {
-            return self
-                .refuse_upload(upload, written.chunk, digest, &actual)
-                .await;
+            return self.refuse_upload(upload, objects, digest, &actual).await;
         }
-        let object = written.chunk.as_ref().map(chunk_object);
-        let (digest, now, last) = (digest.clone(), self.clock.now(), written.chunk);
+        let (digest, now, last) = (digest.clone(), self.clock.now(), written.chunks);
         let finished = self
             .db
             .write(move |conn| {
-                let mut chunks = upload_chunks(conn, upload.id)?;
+                upload_lock(conn, upload.id)?;
+                let stored_before = upload_chunks(conn, upload.id)?;
                 if !upload_finish(conn, &upload)? {
                     return Err(overtaken());
                 }
-                let stored_before = chunks.clone();
-                chunks.extend(last.clone());
+                let chunks = [stored_before.as_slice(), &last].concat();
                 if blob_put(conn, &upload.repo, &digest, &chunks, now)? == BlobPut::Known {
                     let mut objects = loosen(conn, &upload, stored_before, now)?;
-                    objects.extend(last.as_ref().map(chunk_object));
+                    objects.extend(last.iter().map(chunk_object));
                     return Ok(objects);
                 }
-                if let Some(chunk) = &last {
+                for chunk in &last {
                     adopt(conn, chunk)?;
                 }
                 Ok(Vec::new())
             })
             .await;
-        match (finished, object) {
-            (Ok(unneeded), _) => {
+        match finished {
+            Ok(unneeded) => {
                 if !unneeded.is_empty() {
                     self.objects_delete(&account, unneeded).await;
                 }
                 Ok(())
             }
-            (Err(error), Some(object)) => {
-                self.delete_if_refused(&account, object, Err(error)).await
-            }
-            (Err(error), None) => Err(error),
+            Err(error) => self.delete_if_refused(&account, objects, Err(error)).await,
         }
     }
 
@@ -167,18 +162,13 @@ impl Registry {
         let written = self
             .stream_write(&account, Hasher::new(digest.algorithm()), 0, payload)
             .await?;
+        let objects = written.objects();
         let actual = written.hasher.finish();
-        let object = written.chunk.as_ref().map(chunk_object);
         if actual != *digest {
-            self.objects_delete(&account, object.into_iter().collect())
-                .await;
+            self.objects_delete(&account, objects).await;
             return Err(wrong_digest(digest, &actual));
         }
-        let (digest, now, chunks) = (
-            digest.clone(),
-            self.clock.now(),
-            Vec::from_iter(written.chunk),
-        );
+        let (digest, now, chunks) = (digest.clone(), self.clock.now(), written.chunks);
         let put = self
             .db
             .write(move |conn| {
@@ -191,16 +181,13 @@ impl Registry {
                 Ok(put)
             })
             .await;
-        match (put, object) {
-            (Ok(BlobPut::Known), Some(object)) => {
-                self.objects_delete(&account, vec![object]).await;
+        match put {
+            Ok(BlobPut::Known) => {
+                self.objects_delete(&account, objects).await;
                 Ok(())
             }
-            (Ok(_), _) => Ok(()),
-            (Err(error), Some(object)) => {
-                self.delete_if_refused(&account, object, Err(error)).await
-            }
-            (Err(error), None) => Err(error),
+            Ok(BlobPut::Stored) => Ok(()),
+            Err(error) => self.delete_if_refused(&account, objects, Err(error)).await,
         }
     }
 
@@ -215,7 +202,7 @@ impl Registry {
         Ok(upload)
     }
 
-    /// Writes the payload as the next chunk of the upload.
+    /// Writes the payload as the next chunks of the upload.
     async fn chunk_write(&self, upload: &Upload, payload: Payload) -> Result<Written> {
         check_order(upload, payload.range)?;
         let hasher = upload.hasher.clone().ok_or_else(|| {
@@ -250,7 +237,7 @@ impl Registry {
     async fn refuse_upload(
         &self,
         upload: Upload,
-        last: Option<Chunk>,
+        last: Vec<LooseObject>,
         expected: &Digest,
         actual: &Digest,
     ) -> Result<()> {
@@ -261,25 +248,25 @@ impl Registry {
             .write(move |conn| upload_cancel(conn, &upload, now))
             .await?;
         let mut objects = objects.unwrap_or_default();
-        objects.extend(last.as_ref().map(chunk_object));
+        objects.extend(last);
         self.objects_delete(&account, objects).await;
         Err(wrong_digest(expected, actual))
     }
 
-    /// Deletes the object if the transaction that was to take it in surely failed. If the database broke
-    /// in between, the commit may have happened all the same: then the object must stay, and its note,
-    /// if it is still there, leads to it later.
+    /// Deletes the objects if the transaction that was to take them in surely failed. If the database broke
+    /// in between, the commit may have happened all the same: then they must stay, and their notes, if they
+    /// are still there, lead to them later.
     async fn delete_if_refused(
         &self,
         account: &Account,
-        object: LooseObject,
+        objects: Vec<LooseObject>,
         result: Result<()>,
     ) -> Result<()> {
         if result
             .as_ref()
             .is_err_and(|error| error.code().status() < 500)
         {
-            self.objects_delete(account, vec![object]).await;
+            self.objects_delete(account, objects).await;
         }
         result
     }

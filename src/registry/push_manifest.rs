@@ -150,7 +150,7 @@ impl Registry {
             .await?;
         let body = stream::iter([Ok(content.clone())]).boxed();
         self.object_write(&account, &object, Some(content.len() as u64), body)
-            .await?;
+            .await??;
         let now = self.clock.now();
         let stored = object.clone();
         let inserted = self

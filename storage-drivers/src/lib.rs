@@ -115,6 +115,16 @@ impl ObjectKey {
         self.parts().1
     }
 
+    /// The key of the same kind with another random part.
+    #[must_use]
+    pub fn with_id(self, id: Uuid) -> Self {
+        match self {
+            Self::Chunk(_) => Self::Chunk(id),
+            Self::Manifest(_) => Self::Manifest(id),
+            Self::Report(_) => Self::Report(id),
+        }
+    }
+
     /// The inverse of [`ObjectKey::folder`]: the key called `name` in `folder`. `None` if a driver would never
     /// choose that name, so that foreign files are not taken for objects.
     pub fn from_parts(folder: &str, name: &str) -> Option<Self> {

@@ -119,7 +119,8 @@ def make(directory):
 def get(path, accept="*/*"):
     login = base64.b64encode(f"{os.environ['E2E_USER']}:{os.environ['E2E_PASSWORD']}".encode()).decode()
     request = urllib.request.Request(f"http://{os.environ['E2E_HOST']}/v2/{path}",
-                                     headers={"Authorization": f"Basic {login}", "Accept": accept})
+                                     headers={"Accept": accept})
+    request.add_unredirected_header("Authorization", f"Basic {login}")  # an object store would refuse it
     try:
         with urllib.request.urlopen(request) as response:
             return response.read(), response.headers

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The layering table of `src/lib.rs`: a module and the modules of ours that it may import.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("oci", &[]),
     ("clock", &[]),
     ("ids", &["oci"]),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "telemetry",
         ],
     ),
+    ("janitor", &["error", "registry"]),
     (
         "app",
         &[
@@ -45,6 +46,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "db",
             "error",
             "ids",
+            "janitor",
             "model",
             "registry",
             "telemetry",

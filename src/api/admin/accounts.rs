@@ -67,6 +67,8 @@ struct AccountDocument {
     #[serde(default)]
     proxy_downloads: bool,
     #[serde(default)]
+    proxy_networks: Vec<ipnet::IpNet>,
+    #[serde(default)]
     serves_namespace: Option<String>,
 }
 
@@ -115,6 +117,7 @@ pub async fn put(
             rbac_policies: document.rbac_policies,
             allow_sparse_manifests: document.allow_sparse_manifests,
             proxy_downloads: document.proxy_downloads,
+            proxy_networks: document.proxy_networks,
             serves_namespace: document.serves_namespace,
         },
     };
@@ -136,12 +139,12 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
+pub(super) async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
     let caller = caller(request, api).await?;
     api.registry.admin(&caller)
 }
 
-fn name(request: &HttpRequest) -> Result<AccountName> {
+pub(super) fn name(request: &HttpRequest) -> Result<AccountName> {
     let name: AccountName = path_value(request, "account", Code::NameInvalid)?;
     RequestFacts::set_account(request, name.as_str());
     Ok(name)

@@ -1,6 +1,7 @@
 //! The management API; its errors are problem documents.
 
 pub mod accounts;
+pub mod storage_migrate;
 
 use actix_web::{HttpRequest, HttpResponse};
 

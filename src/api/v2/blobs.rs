@@ -7,6 +7,7 @@ use crate::{
     api::{
         Api,
         extract::{Repo, digest, header_text},
+        origin::Origin,
         render::{HeadBody, OciError},
     },
     error::{Code, Error},
@@ -16,7 +17,7 @@ use crate::{
     },
     registry::{
         access::{Delete, Pull},
-        pull_blob::BlobContent,
+        pull_blob::{BlobContent, BlobRequest},
     },
 };
 
@@ -31,7 +32,9 @@ pub async fn get(
 ) -> Result<HttpResponse, OciError> {
     let digest = digest(&request)?;
     let range = header_text(&request, header::RANGE);
-    let content = api.registry.blob_pull(&access.0, &digest, range).await?;
+    let client = Origin::of(&request, &api.hosts).client;
+    let wanted = BlobRequest { range, client };
+    let content = api.registry.blob_pull(&access.0, &digest, &wanted).await?;
     let digest = (CONTENT_DIGEST, digest.to_string());
     let ranges = (header::ACCEPT_RANGES, "bytes");
     Ok(match content {

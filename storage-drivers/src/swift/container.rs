@@ -4,7 +4,7 @@
 //! is somebody else's and is never taken.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use reqwest::header::HeaderMap;
@@ -14,12 +14,20 @@ use url::Url;
 
 use super::keys::keys_of;
 use super::temp_url::Keys;
-use super::{ContainerProject, Interface, SwiftConfig, Times, joined, unexpected};
+use super::{ContainerProject, Interface, SwiftConfig, Times, joined, read, unexpected};
 use crate::openstack::Session;
 use crate::{StorageError, StorageResult, Tenant};
 
 const ACCOUNT: &str = "X-Container-Meta-Kontor-Account";
 const AUTH_TENANT: &str = "X-Container-Meta-Kontor-Tenant";
+/// The waits for a listing that shows what is gone already.
+const LISTING_CATCHES_UP: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 /// How many containers are remembered.
 const REMEMBERED: usize = 10_000;
 
@@ -238,18 +246,33 @@ impl Containers {
         known.owner_check(tenant, self.name(tenant))?;
         self.forget(tenant);
         let url = self.url(tenant).await?;
-        let answer = self
-            .session
-            .send(|client| client.delete(url.clone()))
-            .await?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => Ok(()),
-            StatusCode::CONFLICT => Err(StorageError::NotEmpty {
-                account: tenant.account.clone(),
-            }),
-            status if status.is_success() => Ok(()),
-            _ => Err(unexpected(answer, &format!("container {}", self.name(tenant))).await),
+        // Swift believes its listing, which may be behind by seconds: ask again while all that it shows is gone.
+        for wait in LISTING_CATCHES_UP {
+            let answer = self
+                .session
+                .send(|client| client.delete(url.clone()))
+                .await?;
+            match answer.status() {
+                StatusCode::NOT_FOUND => return Ok(()),
+                StatusCode::CONFLICT => {}
+                status if status.is_success() => return Ok(()),
+                _ => {
+                    return Err(
+                        unexpected(answer, &format!("container {}", self.name(tenant))).await,
+                    );
+                }
+            }
+            if !read::shows_only_ghosts(&self.session, &url).await? {
+                return Err(StorageError::NotEmpty {
+                    account: tenant.account.clone(),
+                });
+            }
+            tokio::time::sleep(wait).await;
         }
+        Err(StorageError::temporary(format!(
+            "the listing of container {} still shows objects that are gone",
+            self.name(tenant)
+        )))
     }
 
     /// A PUT or POST of the container itself.

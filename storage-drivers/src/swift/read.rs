@@ -163,7 +163,7 @@ pub(super) async fn object_list(
     session: Arc<Session>,
     container: Url,
 ) -> StorageResult<BoxStream<'static, StorageResult<StoredObject>>> {
-    let first = page(&session, &container, None).await?;
+    let first = page(&session, &container, None, PAGE).await?;
     let pages = stream::unfold(Some(Ok(first)), move |last| {
         let (session, container) = (Arc::clone(&session), container.clone());
         async move {
@@ -171,7 +171,7 @@ pub(super) async fn object_list(
             let next = match &page_now {
                 Ok(entries) if entries.len() == PAGE => {
                     let marker = entries.last().map(|entry| entry.name.clone());
-                    Some(page(&session, &container, marker.as_deref()).await)
+                    Some(page(&session, &container, marker.as_deref(), PAGE).await)
                 }
                 _ => None,
             };
@@ -187,15 +187,34 @@ pub(super) async fn object_list(
         .boxed())
 }
 
+/// How many names of a listing are looked up to see whether the objects are there.
+const LOOKED_UP: usize = 20;
+
+/// Whether the first objects that a listing shows are all gone, or it shows none.
+pub(super) async fn shows_only_ghosts(session: &Session, container: &Url) -> StorageResult<bool> {
+    for entry in page(session, container, None, LOOKED_UP).await? {
+        let mut object = container.clone();
+        if let Ok(mut path) = object.path_segments_mut() {
+            path.extend(entry.name.split('/'));
+        }
+        let answer = session.send(|client| client.head(object.clone())).await?;
+        if answer.status() != StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 async fn page(
     session: &Session,
     container: &Url,
     marker: Option<&str>,
+    limit: usize,
 ) -> StorageResult<Vec<Entry>> {
     let mut url = container.clone();
     url.query_pairs_mut()
         .append_pair("format", "json")
-        .append_pair("limit", &PAGE.to_string())
+        .append_pair("limit", &limit.to_string())
         .extend_pairs(marker.map(|marker| ("marker", marker)));
     let answer = session.send(|client| client.get(url.clone())).await?;
     match answer.status() {

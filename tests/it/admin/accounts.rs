@@ -92,7 +92,7 @@ async fn bad_orders_are_refused_with_the_reason() {
         (
             "new",
             json!({ "auth_tenant_id": "x", "storage": "nowhere" }),
-            400,
+            403,
             "nowhere",
         ),
         ("new", json!({ "auth_tenant_id": "../x" }), 400, "tenant"),

@@ -1,3 +1,4 @@
 //! The management API.
 
 mod accounts;
+mod storage_migrate;

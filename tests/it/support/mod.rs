@@ -44,6 +44,8 @@ pub struct TestRegistry {
     /// Makes the storage fail.
     pub faults: Faults,
     pub storage: Arc<dyn StorageDriver>,
+    /// The backend `second`, if the test wants one.
+    pub second: Option<Second>,
     pub registry: Arc<Registry>,
     pub db: Db,
     pub http: Client,
@@ -55,14 +57,29 @@ pub struct TestRegistry {
 
 type Change = Box<dyn FnOnce(&mut Config) + Send>;
 
+/// A second backend.
+#[derive(Clone)]
+pub struct Second {
+    pub storage: Arc<dyn StorageDriver>,
+    /// Makes it fail.
+    pub faults: Faults,
+}
+
 /// What a test wants to be different.
 #[derive(Default)]
 pub struct Setup {
     change: Option<Change>,
     storage: Option<Arc<dyn StorageDriver>>,
+    second: Option<Arc<dyn StorageDriver>>,
 }
 
 impl Setup {
+    /// A backend called `second`, besides `default`.
+    pub fn second(mut self) -> Self {
+        self.second = Some(Arc::new(MemoryDriver::default()));
+        self
+    }
+
     pub fn config(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
         self.change = Some(Box::new(change));
         self
@@ -97,7 +114,7 @@ impl Setup {
         let storage = self
             .storage
             .unwrap_or_else(|| Arc::new(MemoryDriver::default()));
-        start(config, storage, folder, schema).await
+        start(config, (storage, self.second), folder, schema).await
     }
 }
 
@@ -130,15 +147,21 @@ fn users() -> Vec<StaticUser> {
 
 async fn start(
     config: Config,
-    storage: Arc<dyn StorageDriver>,
+    (storage, second): (Arc<dyn StorageDriver>, Option<Arc<dyn StorageDriver>>),
     folder: Arc<TempDir>,
     schema: Option<Arc<Schema>>,
 ) -> TestRegistry {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let (driver, faults) = FaultyDriver::wrap(Arc::clone(&storage));
+    let mut backends = BTreeMap::from([("default".to_owned(), driver)]);
+    let second = second.map(|storage| {
+        let (driver, faults) = FaultyDriver::wrap(Arc::clone(&storage));
+        backends.insert("second".to_owned(), driver);
+        Second { storage, faults }
+    });
     let overrides = Overrides {
         clock: Some(clock.clone()),
-        backends: Some(BTreeMap::from([("default".to_owned(), driver)])),
+        backends: Some(backends),
     };
     let app = App::build_with(config.clone(), overrides).unwrap();
     app.prepare().await.unwrap();
@@ -159,6 +182,7 @@ async fn start(
         clock,
         faults,
         storage,
+        second,
         registry,
         db,
         http: Client::builder()
@@ -183,7 +207,10 @@ impl TestRegistry {
         let schema = self._schema.clone();
         start(
             self.config.clone(),
-            Arc::clone(&self.storage),
+            (
+                Arc::clone(&self.storage),
+                self.second.as_ref().map(|s| Arc::clone(&s.storage)),
+            ),
             Arc::clone(&self.folder),
             schema,
         )
@@ -260,12 +287,25 @@ impl TestRegistry {
 
     /// Objects in the storage of an account.
     pub async fn object_count(&self, account: &str) -> usize {
-        use futures::StreamExt as _;
-        let tenant = storage_drivers::Tenant {
-            account: account.into(),
-            auth_tenant_id: account.into(),
-        };
-        self.storage.list(&tenant).await.unwrap().count().await
+        count(&self.storage, account).await
+    }
+
+    /// Objects of an account on the backend `second`.
+    pub async fn second_count(&self, account: &str) -> usize {
+        count(&self.second.as_ref().unwrap().storage, account).await
+    }
+}
+
+async fn count(storage: &Arc<dyn StorageDriver>, account: &str) -> usize {
+    use futures::StreamExt as _;
+    storage.list(&tenant(account)).await.unwrap().count().await
+}
+
+/// An account as a driver sees it, whose auth tenant has the same name.
+pub fn tenant(account: &str) -> storage_drivers::Tenant {
+    storage_drivers::Tenant {
+        account: account.into(),
+        auth_tenant_id: account.into(),
     }
 }
 

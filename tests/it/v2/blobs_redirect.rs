@@ -187,3 +187,45 @@ async fn nobody_is_redirected_to_what_they_may_not_read() {
     assert!(answer.headers().get("location").is_none());
     assert_eq!(registry.faults.calls(Op::DownloadUrl), 0);
 }
+
+#[tokio::test]
+async fn clients_of_some_networks_are_not_redirected() {
+    let content = bytes(5, 100);
+    let status_of = async |registry: &TestRegistry, from: &str| {
+        let blob = registry.push_blob(REPO, &content).await;
+        let request = registry.admin(Method::GET, &format!("/v2/{REPO}/blobs/{blob}"));
+        let answer = request
+            .header("X-Forwarded-For", from)
+            .send()
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    let registry = Setup::default()
+        .storage(Arc::new(Addressed::default()))
+        .config(|config| {
+            config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            config.downloads.proxy_networks = vec!["10.1.0.0/16".parse().unwrap()];
+        })
+        .start()
+        .await;
+    assert_eq!(status_of(&registry, "10.1.2.3").await, 200);
+    assert_eq!(status_of(&registry, "::ffff:10.1.2.3").await, 200);
+    assert_eq!(status_of(&registry, "10.2.2.3").await, 307);
+    // An account adds its own.
+    let order = json!({ "proxy_networks": ["10.2.0.0/16", "fd00::/8"] });
+    assert_eq!(registry.account("demo", order).await.status(), 200);
+    assert_eq!(status_of(&registry, "10.2.2.3").await, 200);
+    assert_eq!(status_of(&registry, "fd00::1").await, 200);
+    assert_eq!(status_of(&registry, "10.1.2.3").await, 200);
+    assert_eq!(status_of(&registry, "10.3.2.3").await, 307);
+    let bad = json!({ "proxy_networks": ["10.2.0.0/99"] });
+    assert_eq!(registry.account("demo", bad).await.status(), 400);
+
+    let registry = Setup::default()
+        .storage(Arc::new(Addressed::default()))
+        .config(|config| config.downloads.redirect = false)
+        .start()
+        .await;
+    assert_eq!(status_of(&registry, "10.3.2.3").await, 200);
+}

@@ -30,4 +30,5 @@ mod uploads_cancel;
 mod uploads_expiry;
 mod uploads_finish;
 mod uploads_nodes;
+mod uploads_split;
 mod uploads_start;

@@ -1,0 +1,14 @@
+"""Keystone's WSGI application, served by waitress: run by the Python of the environment that has both.
+
+Not gunicorn: Keystone reads the command line itself, and dies of gunicorn's.
+"""
+
+import sys
+
+port = int(sys.argv[1])
+sys.argv = ["keystone"]
+
+from keystone.wsgi.api import application  # noqa: E402
+from waitress import serve  # noqa: E402
+
+serve(application, host="127.0.0.1", port=port, threads=8, ident=None)

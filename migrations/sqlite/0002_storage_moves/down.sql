@@ -1,0 +1,3 @@
+DROP TABLE containers;
+DROP TABLE storage_moves;
+ALTER TABLE loose_objects DROP COLUMN is_kept;
