@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::{
-    FilesystemDriver, MemoryDriver, StorageDriver, StorageResult, SwiftConfig, SwiftDriver,
+    FilesystemDriver, MemoryDriver, S3Config, S3Driver, StorageDriver, StorageResult, SwiftConfig,
+    SwiftDriver,
 };
 
 /// The configuration of one storage backend. `kind` chooses the driver; a key that the driver does not know is
@@ -24,6 +25,8 @@ pub enum StorageConfig {
     },
     /// The memory of this process.
     Memory {},
+    /// A bucket for each account, or one bucket with a folder for each.
+    S3(Box<S3Config>),
     /// A container for each account.
     Swift(Box<SwiftConfig>),
 }
@@ -40,6 +43,7 @@ impl StorageConfig {
         Ok(match self {
             Self::Filesystem { path, fsync } => Arc::new(FilesystemDriver::open(path, *fsync)?),
             Self::Memory {} => Arc::new(MemoryDriver::default()),
+            Self::S3(config) => Arc::new(S3Driver::open(config)?),
             Self::Swift(config) => Arc::new(SwiftDriver::open(config)?),
         })
     }

@@ -45,6 +45,7 @@ mod memory;
 mod names;
 mod observed;
 mod openstack;
+mod s3;
 mod secret;
 mod swift;
 
@@ -65,6 +66,7 @@ pub use error::{StorageError, StorageResult};
 pub use filesystem::FilesystemDriver;
 pub use memory::MemoryDriver;
 pub use observed::{Limits, ObservedDriver, Observer};
+pub use s3::{S3Config, S3Driver};
 pub use secret::Secret;
 pub use swift::{ContainerProject, Interface, SwiftConfig, SwiftDriver, TempUrlDigest};
 

@@ -9,5 +9,6 @@
     reason = "a test that cannot go on fails, and says what it did not run"
 )]
 
+mod s3;
 mod support;
 mod swift;
