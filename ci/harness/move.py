@@ -224,6 +224,7 @@ class MoveTest:
             command = self.start_command(target)
             upload.go_on(3 * MIB)
             done = self.await_end(target, lambda: not command.running())
+            processes.wait_until(lambda: not command.running(), 30, 0.05)  # it looks once a second
             if done and (code := command.stop(30)) != 0:
                 self.problems.append(f"kontor account migrate --to {target} --wait: exit code {code}: {command.log_tail(5)}")
         self.took[target] = time.monotonic() - began
