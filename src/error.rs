@@ -74,6 +74,7 @@ codes! {
     RequestTimeout, "REQUEST_TIMEOUT", 408, "the request body arrived too slowly";
     PayloadTooLarge, "SIZE_INVALID", 413, "the request body is too large";
     Unavailable, "UNAVAILABLE", 503, "the registry cannot do this at the moment; try again";
+    Swept, "UNAVAILABLE", 503, "the content was taken away before it was stored; push it again";
     Internal, "UNKNOWN", 500, "the registry failed; the request id leads to the reason in its log";
 }
 
@@ -100,7 +101,9 @@ impl Error {
     /// An error whose message says more than the code's own.
     pub fn with_message(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let headers = match code {
-            Code::Unavailable => vec![("Retry-After", RETRY_AFTER_SECONDS.to_string())],
+            Code::Unavailable | Code::Swept => {
+                vec![("Retry-After", RETRY_AFTER_SECONDS.to_string())]
+            }
             _ => Vec::new(),
         };
         Self(Box::new(Inner {
@@ -207,6 +210,8 @@ impl From<StorageError> for Error {
             StorageError::Body(_) => {
                 Self::with_message(Code::SizeInvalid, "the request body broke off").caused_by(error)
             }
+            // The account has moved away since this request began.
+            StorageError::NotPrepared { .. } => Self::unavailable(error),
             _ if error.is_temporary() => Self::unavailable(error),
             _ => Self::internal(error),
         }

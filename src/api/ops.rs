@@ -22,17 +22,18 @@ pub async fn healthz() -> HttpResponse {
         .body("ok\n")
 }
 
-/// `GET /readyz`: the database and every storage backend were tried just now.
+/// `GET /readyz`: the database and every storage backend were tried just now; the database must work, and one
+/// backend at least.
 pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     let mut parts = serde_json::Map::new();
-    let mut is_ready = true;
-    for health in api.registry.readiness().await {
+    let readiness = api.registry.readiness().await;
+    let is_ready = readiness.is_ready;
+    for health in readiness.parts {
         let state = match &health.result {
             Ok(()) => "ok",
             Err(error) => {
-                is_ready = false;
                 let causes = error.causes().unwrap_or_default();
-                warn!(part = health.part, causes, "not ready");
+                warn!(part = health.part, causes, "a part does not work");
                 "failed"
             }
         };

@@ -15,7 +15,7 @@ use super::Config;
 const PREFIX: &str = "KONTOR__";
 
 /// Keys that hold secrets: each may be given as `<key>_file`, the path of a file that holds the value.
-const SECRET_KEYS: [&str; 8] = [
+const SECRET_KEYS: [&str; 9] = [
     "url",
     "initial_admin_password",
     "password_hash",
@@ -24,6 +24,7 @@ const SECRET_KEYS: [&str; 8] = [
     "access_key_id",
     "secret_access_key",
     "session_token",
+    "external_id",
 ];
 
 /// Why the configuration cannot be used.

@@ -329,6 +329,9 @@ impl Config {
         for (name, backend) in &self.storage {
             backend.validate(name)?;
         }
+        if self.moves.grace_seconds > 30 * 86_400 {
+            return fault("moves.grace_seconds", "at most 30 days: 2592000");
+        }
         if self.limits.manifest_bytes < 4 << 20 {
             return fault(
                 "limits.manifest_bytes",

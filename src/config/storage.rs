@@ -21,6 +21,7 @@ pub struct BackendConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct CommonConfig {
     /// The auth tenants whose accounts may lie here; without it, all.
+    #[serde(deserialize_with = "some_one_or_many")]
     pub auth_tenants: Option<Vec<String>>,
     /// How many calls may run at once. A backend that hangs takes no more than these.
     pub max_calls: usize,
@@ -28,6 +29,12 @@ pub struct CommonConfig {
 
 /// The keys of [`CommonConfig`].
 const COMMON_KEYS: [&str; 2] = ["auth_tenants", "max_calls"];
+
+fn some_one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    load::one_or_many(deserializer).map(Some)
+}
 
 impl Default for CommonConfig {
     fn default() -> Self {

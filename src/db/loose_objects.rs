@@ -36,13 +36,88 @@ pub fn loose_object_note(
             loose_objects::storage.eq(&object.storage),
             loose_objects::noted_at.eq(now.naive_utc()),
             loose_objects::is_kept.eq(false),
+            loose_objects::is_swept.eq(false),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Takes the note away, since the object belongs to something now or is gone; `false` if there was none,
-/// which means that somebody else took the object for rubbish.
+/// Takes the note away, since the object belongs to something now; `false` if somebody took the object for rubbish
+/// and has deleted it, or is about to.
+pub fn loose_object_adopt(conn: &mut Conn, id: Uuid) -> Result<bool> {
+    let note = loose_objects::table
+        .find(id.to_string())
+        .filter(loose_objects::is_swept.eq(false));
+    Ok(diesel::delete(note).execute(conn)? == 1)
+}
+
+/// Says that objects are still being written: notes of old age are taken for rubbish.
+pub fn loose_objects_refresh(conn: &mut Conn, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    diesel::update(loose_objects::table.filter(loose_objects::object_id.eq_any(ids)))
+        .set(loose_objects::noted_at.eq(now.naive_utc()))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Takes up to `limit` objects of an account on a backend for rubbish that were noted before `before` and are not
+/// kept: from now on nobody can adopt them.
+pub fn loose_objects_sweep(
+    conn: &mut Conn,
+    account: &AccountName,
+    (storage, before): (&str, DateTime<Utc>),
+    limit: i64,
+) -> Result<Vec<LooseObject>> {
+    let rows: Vec<(String, String)> = loose_objects::table
+        .filter(loose_objects::account_name.eq(account.as_str()))
+        .filter(loose_objects::storage.eq(storage))
+        .filter(loose_objects::is_kept.eq(false))
+        .filter(loose_objects::noted_at.le(before.naive_utc()))
+        .order(loose_objects::noted_at)
+        .limit(limit)
+        .select((loose_objects::kind, loose_objects::object_id))
+        .load(conn)?;
+    let mut swept = Vec::with_capacity(rows.len());
+    for (kind, id) in rows {
+        let note = loose_objects::table
+            .find(&id)
+            .filter(loose_objects::noted_at.le(before.naive_utc()));
+        // It may have been adopted, or refreshed, since it was read.
+        let count = diesel::update(note)
+            .set(loose_objects::is_swept.eq(true))
+            .execute(conn)?;
+        if count == 1 {
+            swept.push(LooseObject {
+                key: key_of(&kind, &id)?,
+                storage: storage.to_owned(),
+            });
+        }
+    }
+    Ok(swept)
+}
+
+/// How many loose objects of an account there are on a backend, without those that are kept, and how many of those.
+pub fn loose_object_counts(
+    conn: &mut Conn,
+    account: &AccountName,
+    storage: &str,
+) -> Result<(i64, i64)> {
+    let of = |is_kept: bool| {
+        loose_objects::table
+            .filter(loose_objects::account_name.eq(account.as_str()))
+            .filter(loose_objects::storage.eq(storage))
+            .filter(loose_objects::is_kept.eq(is_kept))
+            .count()
+    };
+    Ok((of(false).get_result(conn)?, of(true).get_result(conn)?))
+}
+
+fn key_of(kind: &str, id: &str) -> Result<ObjectKey> {
+    ObjectKey::from_parts(kind, id)
+        .ok_or_else(|| Error::internal(format!("the database holds an unknown object {kind}/{id}")))
+}
+
+/// Takes the note away, since the object is gone; `false` if there was none.
 pub fn loose_object_forget(conn: &mut Conn, id: Uuid) -> Result<bool> {
     Ok(diesel::delete(loose_objects::table.find(id.to_string())).execute(conn)? == 1)
 }
@@ -60,9 +135,7 @@ pub fn loose_object_list(conn: &mut Conn, account: &AccountName) -> Result<Vec<L
         .load(conn)?;
     rows.into_iter()
         .map(|(kind, id, storage)| {
-            let key = ObjectKey::from_parts(&kind, &id).ok_or_else(|| {
-                Error::internal(format!("the database holds an unknown object {kind}/{id}"))
-            })?;
+            let key = key_of(&kind, &id)?;
             Ok(LooseObject { key, storage })
         })
         .collect()

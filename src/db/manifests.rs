@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::{
     Conn, as_u64,
     dialect::on_backend,
-    loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+    loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     repos::Repo,
     schema::{accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags},
     stored,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Code, Error, Result},
     oci::{Digest, FullRepoName, Reference},
 };
 
@@ -153,10 +153,8 @@ pub fn manifest_insert(
     if count == 0 {
         return Ok(false);
     }
-    if !loose_object_forget(conn, manifest.object_id)? {
-        return Err(Error::unavailable(
-            "a manifest's object was swept away before it was stored",
-        ));
+    if !loose_object_adopt(conn, manifest.object_id)? {
+        return Err(Error::from(Code::Swept));
     }
     for blob_id in &manifest.blob_ids {
         diesel::insert_into(manifest_blob_refs::table)

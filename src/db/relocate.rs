@@ -3,16 +3,15 @@
 //! A change of place holds the account and what the object belongs to, so that nobody deletes the one or finishes
 //! the other with the old place in hand.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
 use super::{
     Conn, as_u64,
     blobs::{Chunk, blob_hold},
     consistency::blob_chunks_of,
-    loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+    loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     schema::{
         accounts, blob_chunks, blobs, loose_objects, manifests, repos, upload_chunks, uploads,
     },
@@ -21,7 +20,7 @@ use super::{
     uploads::upload_lock,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Code, Error, Result},
     ids::UploadId,
     model::storage_move::{Amount, StorageMove},
     oci::{AccountName, Digest},
@@ -70,13 +69,11 @@ pub fn blobs_elsewhere(
     let rows: Vec<(i64, String)> = blobs::table
         .filter(blobs::account_name.eq(account.as_str()))
         .filter(blobs::id.gt(after))
-        .filter(
-            blobs::id.eq_any(
-                blob_chunks::table
-                    .filter(blob_chunks::storage.ne(target))
-                    .select(blob_chunks::blob_id),
-            ),
-        )
+        .filter(diesel::dsl::exists(
+            blob_chunks::table
+                .filter(blob_chunks::blob_id.eq(blobs::id))
+                .filter(blob_chunks::storage.ne(target)),
+        ))
         .order(blobs::id)
         .limit(limit)
         .select((blobs::id, blobs::digest))
@@ -166,6 +163,16 @@ pub struct Copied {
     pub new: Uuid,
 }
 
+impl Copied {
+    /// The copy as an object on the move's target.
+    pub fn object_on(&self, target: &str) -> LooseObject {
+        LooseObject {
+            key: self.old.key.with_id(self.new),
+            storage: target.to_owned(),
+        }
+    }
+}
+
 /// What the copies belong to.
 #[derive(Debug, Clone, Copy)]
 pub enum Owner {
@@ -205,10 +212,8 @@ pub fn relocate(
         if place_change(conn, owner, copy, &moving.target)? == 0 {
             return Ok(false);
         }
-        if !loose_object_forget(conn, copy.new)? {
-            return Err(Error::unavailable(
-                "a copy was swept away before it was put in place",
-            ));
+        if !loose_object_adopt(conn, copy.new)? {
+            return Err(Error::from(Code::Swept));
         }
         loose_object_note(conn, &moving.account, &copy.old, now)?;
         if moving.keeps_old {
@@ -266,40 +271,4 @@ fn place_change(conn: &mut Conn, owner: Owner, copy: &Copied, target: &str) -> R
             .set((manifests::object_id.eq(new), manifests::storage.eq(target)))
             .execute(conn)?,
     })
-}
-
-/// Loose objects of an account on a backend that were noted before `before` and are not kept, and whether there are
-/// others.
-pub fn left_behind(
-    conn: &mut Conn,
-    account: &AccountName,
-    storage: &str,
-    before: DateTime<Utc>,
-) -> Result<(Vec<LooseObject>, bool)> {
-    let rows: Vec<(String, String, NaiveDateTime, bool)> = loose_objects::table
-        .filter(loose_objects::account_name.eq(account.as_str()))
-        .filter(loose_objects::storage.eq(storage))
-        .select((
-            loose_objects::kind,
-            loose_objects::object_id,
-            loose_objects::noted_at,
-            loose_objects::is_kept,
-        ))
-        .load(conn)?;
-    let mut removable = Vec::new();
-    let count = rows.len();
-    for (kind, id, noted_at, is_kept) in rows {
-        if is_kept || noted_at.and_utc() > before {
-            continue;
-        }
-        let key = ObjectKey::from_parts(&kind, &id).ok_or_else(|| {
-            Error::internal(format!("the database holds an unknown object {kind}/{id}"))
-        })?;
-        removable.push(LooseObject {
-            key,
-            storage: storage.to_owned(),
-        });
-    }
-    let others = removable.len() < count;
-    Ok((removable, others))
 }

@@ -79,6 +79,7 @@ diesel::table! {
         storage -> Text,
         noted_at -> Timestamp,
         is_kept -> Bool,
+        is_swept -> Bool,
     }
 }
 
@@ -152,6 +153,7 @@ diesel::table! {
     containers (account_name, storage) {
         account_name -> Text,
         storage -> Text,
+        is_releasing -> Bool,
     }
 }
 

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn, as_i64, as_u64,
-    containers::container_note,
+    containers::container_hold,
     schema::{accounts, loose_objects, storage_moves},
     stored,
 };
@@ -71,6 +71,11 @@ pub fn move_start(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let at = now.naive_utc();
+    // First the account, as `relocate` does: in another order the two could wait for each other for ever.
+    diesel::update(accounts::table.find(account.as_str()))
+        .set(accounts::storage.eq(target))
+        .execute(conn)?;
+    container_hold(conn, account, target)?;
     diesel::delete(storage_moves::table.find(account.as_str())).execute(conn)?;
     diesel::insert_into(storage_moves::table)
         .values((
@@ -86,10 +91,6 @@ pub fn move_start(
             storage_moves::next_step_at.eq(Some(at)),
         ))
         .execute(conn)?;
-    diesel::update(accounts::table.find(account.as_str()))
-        .set(accounts::storage.eq(target))
-        .execute(conn)?;
-    container_note(conn, account, target)?;
     if !keeps_old {
         let kept = loose_objects::table.filter(loose_objects::account_name.eq(account.as_str()));
         diesel::update(kept)

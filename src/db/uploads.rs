@@ -9,7 +9,7 @@ use super::{
     accounts::AccountRow,
     as_i64, as_u64,
     blobs::{Chunk, ChunkRow},
-    loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+    loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     repos::Repo,
     schema::{accounts, repos, upload_chunks, uploads},
     stored,
@@ -120,7 +120,7 @@ pub fn upload_append(
         return Ok(false);
     }
     for (number, chunk) in numbered() {
-        if !loose_object_forget(conn, chunk.object_id)? {
+        if !loose_object_adopt(conn, chunk.object_id)? {
             return Ok(false);
         }
         diesel::insert_into(upload_chunks::table)
@@ -212,6 +212,16 @@ pub fn uploads_cancel_all(
     account: &AccountName,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let of_account = || {
+        repos::table
+            .filter(repos::account_name.eq(account.as_str()))
+            .select(repos::id)
+    };
+    if let Conn::Postgres(c) = conn {
+        // An append that commits between the reading of its chunks and the end of its upload would lose its object.
+        let uploads = uploads::table.filter(uploads::repo_id.eq_any(of_account()));
+        let _held: Vec<String> = uploads.select(uploads::id).for_update().load(c)?;
+    }
     let rows: Vec<(String, String)> = upload_chunks::table
         .inner_join(uploads::table.inner_join(repos::table))
         .filter(repos::account_name.eq(account.as_str()))
@@ -224,9 +234,6 @@ pub fn uploads_cancel_all(
         };
         loose_object_note(conn, account, &object, now)?;
     }
-    let of_account = repos::table
-        .filter(repos::account_name.eq(account.as_str()))
-        .select(repos::id);
-    diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account))).execute(conn)?;
+    diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account()))).execute(conn)?;
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! The loop that every job runs in.
 
-use std::{fmt, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt as _;
 use tracing::warn;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long a job that found nothing to do waits before it looks again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ async fn run_one<J: Job>(job: &J) -> Result<bool> {
         return Ok(false);
     };
     tracing::debug!(job = J::NAME, ?task, "working");
-    job.process(task).await?;
+    // A bug must not end the loop; the task's lease runs out, and it is tried again.
+    let done = AssertUnwindSafe(job.process(task)).catch_unwind().await;
+    done.unwrap_or_else(|_| Err(Error::internal("a task panicked")))?;
     Ok(true)
 }

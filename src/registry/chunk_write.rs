@@ -14,7 +14,9 @@ use futures::{
 };
 use storage_drivers::{ByteStream, ObjectKey, StorageError};
 
-use super::Registry;
+use uuid::Uuid;
+
+use super::{Registry, loose_objects::Remover};
 use crate::{
     db::{blobs::Chunk, loose_objects::LooseObject},
     error::{Code, Error, Result},
@@ -64,10 +66,12 @@ impl Registry {
         }
         let shared = Arc::new(Mutex::new(Some(hasher)));
         let body = hashed(payload.body, Arc::clone(&shared), room);
-        let mut chunks = Vec::new();
+        let mut chunks = Unfinished::new(self, account);
+        // A failure, and a client that hangs up, take what was written with them.
         let written = self
             .chunks_write(account, announced, Source::new(body), &mut chunks)
             .await;
+        let chunks = chunks.finished();
         if let Err(error) = written {
             let objects = chunks.iter().map(chunk_object).collect();
             self.objects_delete(account, objects).await;
@@ -78,13 +82,13 @@ impl Registry {
         Ok(Written { chunks, hasher })
     }
 
-    /// Cuts a body into objects. What is written stands in `chunks`, also after a failure.
+    /// Cuts a body into objects.
     async fn chunks_write(
         &self,
         account: &Account,
         announced: Option<u64>,
         source: Source,
-        chunks: &mut Vec<Chunk>,
+        unfinished: &mut Unfinished,
     ) -> Result<()> {
         let (source, limit) = (Arc::new(source), self.settings.chunk_bytes);
         let mut written = 0;
@@ -100,8 +104,9 @@ impl Registry {
             };
             let size = left.map(|left| left.min(limit));
             let body = source.part(limit);
+            let writing = self.object_write(account, &object, size, body);
             let size_bytes = self
-                .object_write(account, &object, size, body)
+                .kept_fresh(unfinished.ids(object.key.id()), writing)
                 .await?
                 .map_err(|error| match error {
                     StorageError::SizeMismatch { actual, .. } => {
@@ -110,7 +115,7 @@ impl Registry {
                     other => other.into(),
                 })?;
             written += size_bytes;
-            chunks.push(Chunk {
+            unfinished.chunks.push(Chunk {
                 object_id: object.key.id(),
                 storage: object.storage,
                 size_bytes,
@@ -119,6 +124,40 @@ impl Registry {
         match announced {
             Some(size) if size != written => Err(wrong_size(announced, written)),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Chunks of a request that goes on; they are deleted if it does not come to its end.
+struct Unfinished {
+    chunks: Vec<Chunk>,
+    remover: Remover,
+}
+
+impl Unfinished {
+    fn new(registry: &Registry, account: &Account) -> Self {
+        Self {
+            chunks: Vec::new(),
+            remover: registry.remover(account),
+        }
+    }
+
+    /// The objects of the chunks so far, and of the one that is being written.
+    fn ids(&self, now: Uuid) -> Vec<Uuid> {
+        let written = self.chunks.iter().map(|chunk| chunk.object_id);
+        written.chain([now]).collect()
+    }
+
+    fn finished(mut self) -> Vec<Chunk> {
+        std::mem::take(&mut self.chunks)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let objects: Vec<LooseObject> = self.chunks.iter().map(chunk_object).collect();
+        if !objects.is_empty() {
+            self.remover.remove_in_background(objects);
         }
     }
 }

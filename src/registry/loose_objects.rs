@@ -1,19 +1,30 @@
 //! Writing and deleting objects so that a crash leaves none that nobody knows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use storage_drivers::{ByteStream, StorageDriver, StorageError, Tenant};
+use tokio::task::JoinHandle;
 use tracing::warn;
+use uuid::Uuid;
 
-use super::Registry;
+use super::{Backends, Registry};
 use crate::{
     db::{
         Db,
-        loose_objects::{LooseObject, loose_object_forget, loose_object_note},
+        loose_objects::{
+            LooseObject, loose_object_forget, loose_object_note, loose_objects_refresh,
+        },
     },
     error::Result,
     model::account::Account,
 };
+
+/// How often it is said that an object is still being written.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+
+/// How many objects are deleted side by side.
+const DELETIONS_AT_ONCE: usize = 8;
 
 impl Registry {
     /// Writes an object that belongs to nothing yet: it is noted first, and whoever makes it belong takes
@@ -51,34 +62,123 @@ impl Registry {
         }
     }
 
-    /// Deletes objects that stopped belonging to anything. It goes on when the caller is dropped; what
-    /// cannot be deleted stays noted.
-    pub(super) async fn objects_delete(&self, account: &Account, objects: Vec<LooseObject>) {
+    /// Deletes objects that stopped belonging to anything, and says how many are gone. It goes on when the caller is
+    /// dropped; what cannot be deleted stays noted.
+    pub(super) async fn objects_delete(
+        &self,
+        account: &Account,
+        objects: Vec<LooseObject>,
+    ) -> usize {
+        self.remover(account).remove(objects).await
+    }
+
+    /// What deletes the account's objects, for who cannot wait.
+    pub(super) fn remover(&self, account: &Account) -> Remover {
+        Remover {
+            db: self.db.clone(),
+            backends: Arc::clone(&self.backends),
+            tenant: account.tenant(),
+        }
+    }
+
+    /// Runs `writing` and says now and then that the objects it is about are not rubbish, however old.
+    pub(super) async fn kept_fresh<T>(
+        &self,
+        ids: Vec<Uuid>,
+        writing: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let pause = REFRESH_EVERY
+            .min(self.settings.moves.grace / 3)
+            .max(Duration::from_secs(1));
+        let refreshing = async {
+            loop {
+                tokio::time::sleep(pause).await;
+                let (ids, now) = (ids.clone(), self.clock.now());
+                let refreshed = self
+                    .db
+                    .write(move |conn| loose_objects_refresh(conn, &ids, now))
+                    .await;
+                if let Err(error) = refreshed {
+                    warn!(error = ?error, "the notes of objects that are being written were not renewed");
+                }
+            }
+        };
+        // Both go on side by side, since they may wait for the same connection.
+        tokio::select! {
+            written = writing => written,
+            never = refreshing => never,
+        }
+    }
+}
+
+/// Deletes objects of an account that belong to nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Remover {
+    db: Db,
+    backends: Arc<Backends>,
+    tenant: Tenant,
+}
+
+impl Remover {
+    /// Deletes in a task of its own, and says how many are gone.
+    async fn remove(&self, objects: Vec<LooseObject>) -> usize {
+        // An error here means that the task panicked or the runtime ends: the notes stay.
+        self.begin(objects).await.unwrap_or(0)
+    }
+
+    /// Begins to delete, from where nobody can wait. Without a runtime, which ends then, the notes stay.
+    pub(super) fn remove_in_background(&self, objects: Vec<LooseObject>) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(self.begin(objects));
+        }
+    }
+
+    fn begin(&self, objects: Vec<LooseObject>) -> JoinHandle<usize> {
         let mut work: Vec<(Arc<dyn StorageDriver>, LooseObject)> = Vec::new();
         for object in objects {
             match self.backends.get(&object.storage) {
                 Ok(driver) => work.push((Arc::clone(driver), object)),
                 Err(error) => {
-                    warn!(key = %object.key, error = ?error, "an object stays in storage")
+                    warn!(key = %object.key, error = ?error, "an object stays in storage");
                 }
             }
         }
-        let (db, tenant) = (self.db.clone(), account.tenant());
-        // An error here means that the task panicked or the runtime ends: the notes stay.
-        let _ = tokio::spawn(delete_all(db, tenant, work)).await;
+        tokio::spawn(delete_all(self.db.clone(), self.tenant.clone(), work))
     }
 }
 
-async fn delete_all(db: Db, tenant: Tenant, work: Vec<(Arc<dyn StorageDriver>, LooseObject)>) {
-    let mut gone = Vec::with_capacity(work.len());
-    for (driver, object) in work {
-        match driver.delete(&tenant, &object.key).await {
-            Ok(()) => gone.push(object.key.id()),
-            Err(error) => warn!(key = %object.key, %error, "an object stays in storage"),
+/// The object's name, if it is gone.
+async fn object_delete(
+    driver: Arc<dyn StorageDriver>,
+    tenant: Tenant,
+    object: LooseObject,
+) -> Option<Uuid> {
+    match driver.delete(&tenant, &object.key).await {
+        Ok(()) => Some(object.key.id()),
+        Err(error) => {
+            warn!(key = %object.key, %error, "an object stays in storage");
+            None
         }
     }
+}
+
+async fn delete_all(
+    db: Db,
+    tenant: Tenant,
+    work: Vec<(Arc<dyn StorageDriver>, LooseObject)>,
+) -> usize {
+    let deletions: Vec<_> = work
+        .into_iter()
+        .map(|(driver, object)| object_delete(driver, tenant.clone(), object))
+        .collect();
+    let gone: Vec<Uuid> = stream::iter(deletions)
+        .buffer_unordered(DELETIONS_AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let count = gone.len();
     if gone.is_empty() {
-        return;
+        return 0;
     }
     let forgotten = db
         .write(move |conn| {
@@ -91,4 +191,5 @@ async fn delete_all(db: Db, tenant: Tenant, work: Vec<(Arc<dyn StorageDriver>, L
     if let Err(error) = forgotten {
         warn!(error = ?error, "the notes of deleted objects stay");
     }
+    count
 }

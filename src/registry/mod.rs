@@ -14,6 +14,7 @@ pub mod caller;
 mod catalog;
 pub mod check;
 pub mod chunk_write;
+mod copy_stream;
 mod delete_blob;
 mod delete_manifest;
 mod health;

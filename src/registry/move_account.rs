@@ -18,9 +18,11 @@ use super::Registry;
 use crate::{
     auth::driver::Identity,
     db::{
+        Conn,
         accounts::account_find,
-        containers::{container_forget, container_list},
-        relocate::{elsewhere, left_behind},
+        containers::{container_claim, container_forget, container_list, container_note},
+        loose_objects::{loose_object_counts, loose_objects_sweep},
+        relocate::elsewhere,
         storage_moves::{move_advance, move_claim, move_find, move_renew, move_start},
     },
     error::{Code, Error, Result},
@@ -34,6 +36,9 @@ use crate::{
 
 /// How long a node that takes a step may be silent before another one takes it.
 pub const MOVE_LEASE: Duration = Duration::from_secs(30);
+
+/// How many objects are taken for rubbish, and deleted, at a time.
+const SWEPT_AT_ONCE: i64 = 200;
 
 /// The bounds of a move, from the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +57,8 @@ pub struct MoveStep {
     pub(super) held: DateTime<Utc>,
     /// When the lease was last put off, by this process's own time.
     renewed_at: Instant,
+    /// Somebody else has the lease: this step is over.
+    pub(super) is_lost: bool,
 }
 
 impl Registry {
@@ -78,14 +85,21 @@ impl Registry {
                 return Ok(progress);
             }
         }
-        self.container_prepare(&account, to).await?;
-        let (wanted, target, now) = (name.clone(), to.to_owned(), self.clock.now());
+        // First the note, so that no container is made that nobody knows, and none that is just being removed is
+        // taken for ready.
+        let (wanted, target) = (account.clone(), to.to_owned());
         self.db
-            .write(move |conn| match account_find(conn, &wanted)? {
-                Some(account) if !account.is_deleting => {
-                    move_start(conn, &wanted, (&target, keeps_old), now)
-                }
-                _ => Err(Error::with_message(Code::NotFound, "the account is gone")),
+            .write(move |conn| {
+                refuse_changed(conn, &wanted)?;
+                container_note(conn, &wanted.name, &target)
+            })
+            .await?;
+        self.container_prepare(&account, to).await?;
+        let (wanted, target, now) = (account.clone(), to.to_owned(), self.clock.now());
+        self.db
+            .write(move |conn| {
+                refuse_changed(conn, &wanted)?;
+                move_start(conn, &wanted.name, (&target, keeps_old), now)
             })
             .await?;
         info!(account = %name, from = account.storage, to, "moving an account");
@@ -134,6 +148,7 @@ impl Registry {
             moving,
             held: lease_until,
             renewed_at: Instant::now(),
+            is_lost: false,
         }))
     }
 
@@ -218,12 +233,9 @@ impl Registry {
             .await?;
         let mut is_over = true;
         for storage in storages {
-            if storage != step.moving.target {
-                self.held(step, self.container_clear(account, &storage, now))
-                    .await?
-                    .then_some(())
-                    .unwrap_or_else(|| is_over = false);
-            }
+            is_over &= self
+                .held(step, self.container_clear(account, &storage, now))
+                .await?;
         }
         if is_over {
             return Ok((MoveState::Done, None));
@@ -232,7 +244,8 @@ impl Registry {
         Ok((MoveState::Removing, Some(now + pause)))
     }
 
-    /// Removes an account's objects and container from a backend that it has left; `false` if some are too young.
+    /// Removes what an account has left on a backend, and the container if it does not live there; `false` if some
+    /// of it is too young.
     async fn container_clear(
         &self,
         account: &Account,
@@ -240,42 +253,62 @@ impl Registry {
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let before = now - self.settings.moves.grace;
-        let look = || {
-            let (name, storage) = (account.name.clone(), storage.to_owned());
-            self.db
-                .read(move |conn| left_behind(conn, &name, &storage, before))
-        };
-        let (objects, _) = look().await?;
-        self.objects_delete(account, objects).await;
-        let (failed, others) = look().await?;
-        if !failed.is_empty() {
-            return Err(Error::unavailable(format!(
-                "{} objects could not be removed from {storage}",
-                failed.len()
-            )));
+        loop {
+            let (name, wanted) = (account.name.clone(), storage.to_owned());
+            let swept = self
+                .db
+                .write(move |conn| {
+                    loose_objects_sweep(conn, &name, (&wanted, before), SWEPT_AT_ONCE)
+                })
+                .await?;
+            if swept.is_empty() {
+                break;
+            }
+            let count = swept.len();
+            let deleted = self.objects_delete(account, swept).await;
+            if deleted < count {
+                return Err(Error::with_message(
+                    Code::Unavailable,
+                    format!(
+                        "{} objects could not be removed from {storage} yet",
+                        count - deleted
+                    ),
+                ));
+            }
         }
-        if others {
-            // Kept on purpose, which is an end, or young.
-            return self.is_only_kept(account, storage).await;
-        }
-        self.container_release(account, storage).await?;
-        Ok(true)
-    }
-
-    async fn is_only_kept(&self, account: &Account, storage: &str) -> Result<bool> {
-        let (name, storage) = (account.name.clone(), storage.to_owned());
-        let (young, _) = self
+        let (name, wanted) = (account.name.clone(), storage.to_owned());
+        let (young, kept) = self
             .db
-            .read(move |conn| left_behind(conn, &name, &storage, DateTime::<Utc>::MAX_UTC))
+            .read(move |conn| loose_object_counts(conn, &name, &wanted))
             .await?;
-        Ok(young.is_empty())
+        let lives_there = storage == account.storage;
+        if young == 0 && kept == 0 && !lives_there {
+            self.container_release(account, storage).await?;
+        }
+        // Where the account lives there are always young ones: those of pushes that go on.
+        Ok(young == 0 || lives_there)
     }
 
     /// Releases an account's container, if it has one there.
     pub(super) async fn container_release(&self, account: &Account, storage: &str) -> Result<()> {
+        let (name, wanted) = (account.name.clone(), storage.to_owned());
+        let is_claimed = self
+            .db
+            .write(move |conn| container_claim(conn, &name, &wanted))
+            .await?;
+        if !is_claimed {
+            // It lives there again.
+            return Ok(());
+        }
         let driver = self.backends.get(storage)?;
         match driver.release_account(&account.tenant()).await {
             Ok(()) => {}
+            Err(error @ StorageError::NotEmpty { .. }) => {
+                let message = format!(
+                    "the account's container on storage backend {storage} holds something that the registry does not know; remove it there"
+                );
+                return Err(Error::with_message(Code::Unavailable, message).caused_by(error));
+            }
             // Somebody else's lies in its place, so ours is gone.
             Err(StorageError::NotOurs { .. } | StorageError::WrongTenant { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -307,6 +340,7 @@ impl Registry {
                 renewed = &mut renewing => (renewed, None),
                 result = &mut work => (renewing.await, Some(result)),
             };
+            step.is_lost = renewed.is_err();
             renewed?;
             (step.held, step.renewed_at) = (until, Instant::now());
             if let Some(result) = result {
@@ -332,6 +366,16 @@ impl Registry {
             })
         }
     }
+}
+
+/// An account that was deleted, or made again by somebody else, since it was read.
+fn refuse_changed(conn: &mut Conn, account: &Account) -> Result<()> {
+    let now = account_find(conn, &account.name)?;
+    let is_same = |now: &Account| !now.is_deleting && now.auth_tenant_id == account.auth_tenant_id;
+    now.as_ref()
+        .is_some_and(is_same)
+        .then_some(())
+        .ok_or_else(|| Error::with_message(Code::NotFound, "the account is gone"))
 }
 
 /// The state after a step, and when the next one is due.

@@ -4,18 +4,19 @@
 //! digest compared; then one transaction puts it in the old one's place and notes that one as loose. A blob's chunks
 //! change places together, since the digest is that of all of them.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use storage_drivers::{ByteStream, ObjectKey};
-use tokio::time::Instant;
+use storage_drivers::ObjectKey;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{Registry, chunk_write::chunk_object, move_account::MoveStep};
+use super::{
+    Registry,
+    chunk_write::chunk_object,
+    copy_stream::{hashing, paced},
+    move_account::MoveStep,
+};
 use crate::{
     db::{
         blobs::Chunk,
@@ -26,7 +27,7 @@ use crate::{
             upload_chunks_elsewhere,
         },
     },
-    error::{Error, Result},
+    error::{Code, Error, Result},
     model::account::Account,
     oci::{Algorithm, Digest, Hasher},
 };
@@ -34,19 +35,35 @@ use crate::{
 /// Rows that are read at a time.
 const PAGE: i64 = 100;
 
+/// Manifests are read with their contents, each up to some megabytes.
+const MANIFEST_PAGE: i64 = 8;
+
+/// After so many failures, one after the other, a pass is given up.
+const FAILURES_IN_A_ROW: u64 = 10;
+
 /// What could not be copied in a pass; the rest was.
 #[derive(Debug, Default)]
 struct Failures {
     count: u64,
+    in_a_row: u64,
     first: Option<Error>,
 }
 
 impl Failures {
-    fn note(&mut self, what: impl std::fmt::Display, error: Error) {
+    /// Notes a failure; it is the end of the pass if the lease is lost or nothing works any more.
+    fn note(&mut self, what: impl std::fmt::Display, error: Error, step: &MoveStep) -> Result<()> {
+        if step.is_lost {
+            return Err(error);
+        }
         let reason = error.causes().unwrap_or_else(|| error.to_string());
         tracing::warn!(%what, reason, "could not be moved");
         self.count += 1;
+        self.in_a_row += 1;
         self.first.get_or_insert(Error::unavailable(reason));
+        if self.in_a_row < FAILURES_IN_A_ROW {
+            return Ok(());
+        }
+        std::mem::take(self).into_result()
     }
 
     fn into_result(self) -> Result<()> {
@@ -82,7 +99,7 @@ impl Registry {
             let (name, target) = (account.name.clone(), step.moving.target.clone());
             let page = self
                 .db
-                .read(move |conn| manifests_elsewhere(conn, &name, (&target, after), PAGE))
+                .read(move |conn| manifests_elsewhere(conn, &name, (&target, after), MANIFEST_PAGE))
                 .await?;
             let Some(last) = page.last() else {
                 return Ok(());
@@ -94,10 +111,11 @@ impl Registry {
                 let moved = self.manifest_copy(account, &target, manifest);
                 match self.held(step, moved).await {
                     Ok(copied) => {
+                        failures.in_a_row = 0;
                         self.put_in_place(account, step, Owner::Manifest, vec![copied])
-                            .await?
+                            .await?;
                     }
-                    Err(error) => failures.note(id, error),
+                    Err(error) => failures.note(id, error, step)?,
                 }
             }
         }
@@ -121,15 +139,8 @@ impl Registry {
         let body = stream::iter([Ok(content)]).boxed();
         self.object_write(account, &new, Some(size_bytes), body)
             .await??;
-        let mut actual = Hasher::new(Algorithm::Sha256);
-        self.read_back(account, &new, &mut [&mut actual]).await?;
-        self.refuse_unlike(
-            account,
-            &[new.clone()],
-            &expected.finish(),
-            &actual.finish(),
-        )
-        .await?;
+        let checked = self.compare(account, &new, &expected.finish(), None).await;
+        self.or_remove(account, vec![new.clone()], checked).await?;
         Ok(Copied {
             old: LooseObject {
                 key: ObjectKey::Manifest(manifest.object_id),
@@ -162,10 +173,11 @@ impl Registry {
                 let moved = self.blob_copy(account, &target, (id, &digest));
                 match self.held(step, moved).await {
                     Ok(copied) => {
+                        failures.in_a_row = 0;
                         self.put_in_place(account, step, Owner::Blob(id), copied)
-                            .await?
+                            .await?;
                     }
-                    Err(error) => failures.note(digest, error),
+                    Err(error) => failures.note(digest, error, step)?,
                 }
             }
         }
@@ -178,35 +190,43 @@ impl Registry {
         (id, digest): (i64, &Digest),
     ) -> Result<Vec<Copied>> {
         let chunks = self.db.read(move |conn| blob_chunks_of(conn, id)).await?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        let (mut copied, mut copies) = (Vec::new(), Vec::new());
+        let mut copied = Vec::new();
+        let result = self
+            .blob_chunks_copy(account, target, (&chunks, digest), &mut copied)
+            .await;
+        let copies = copied
+            .iter()
+            .map(|copy: &Copied| copy.object_on(target))
+            .collect();
+        self.or_remove(account, copies, result).await?;
+        Ok(copied)
+    }
+
+    /// Copies those chunks that are elsewhere; what is copied stands in `copied`, also after a failure.
+    async fn blob_chunks_copy(
+        &self,
+        account: &Account,
+        target: &str,
+        (chunks, digest): (&[Chunk], &Digest),
+        copied: &mut Vec<Copied>,
+    ) -> Result<()> {
+        let mut whole = Hasher::new(digest.algorithm());
         for chunk in chunks {
             if chunk.storage == target {
-                let here = chunk_object(&chunk);
-                self.read_back(account, &here, &mut [&mut hasher]).await?;
+                let here = chunk_object(chunk);
+                self.read_back(account, &here, &mut [&mut whole]).await?;
                 continue;
             }
-            let result = self
-                .chunk_copy(account, target, &chunk, Some(&mut hasher))
-                .await;
-            match result {
-                Ok(new) => {
-                    copied.push(Copied {
-                        old: chunk_object(&chunk),
-                        size_bytes: chunk.size_bytes,
-                        new: new.key.id(),
-                    });
-                    copies.push(new);
-                }
-                Err(error) => {
-                    self.objects_delete(account, copies).await;
-                    return Err(error);
-                }
-            }
+            let new = self
+                .chunk_copy(account, target, chunk, Some(&mut whole))
+                .await?;
+            copied.push(Copied {
+                old: chunk_object(chunk),
+                size_bytes: chunk.size_bytes,
+                new: new.key.id(),
+            });
         }
-        self.refuse_unlike(account, &copies, digest, &hasher.finish())
-            .await?;
-        Ok(copied)
+        refuse_unlike(digest, &whole.finish())
     }
 
     async fn uploads_copy(
@@ -231,6 +251,7 @@ impl Registry {
                 let moved = self.chunk_copy(account, &target, &chunk, None);
                 match self.held(step, moved).await {
                     Ok(new) => {
+                        failures.in_a_row = 0;
                         let copied = Copied {
                             old: chunk_object(&chunk),
                             size_bytes: chunk.size_bytes,
@@ -239,7 +260,7 @@ impl Registry {
                         self.put_in_place(account, step, Owner::Upload(upload), vec![copied])
                             .await?;
                     }
-                    Err(error) => failures.note(chunk.object_id, error),
+                    Err(error) => failures.note(chunk.object_id, error, step)?,
                 }
             }
         }
@@ -265,22 +286,41 @@ impl Registry {
         let content = paced(content, self.settings.moves.bytes_per_second);
         self.object_write(account, &new, Some(chunk.size_bytes), content)
             .await??;
-        let mut actual = Hasher::new(Algorithm::Sha256);
-        let mut hashers = vec![&mut actual];
-        hashers.extend(whole);
-        self.read_back(account, &new, &mut hashers).await?;
         let expected = expected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        self.refuse_unlike(
-            account,
-            &[new.clone()],
-            &expected.finish(),
-            &actual.finish(),
-        )
-        .await?;
+        let checked = self.compare(account, &new, &expected.finish(), whole).await;
+        self.or_remove(account, vec![new.clone()], checked).await?;
         Ok(new)
+    }
+
+    /// Reads a copy and compares its digest; `whole` goes on over it.
+    async fn compare(
+        &self,
+        account: &Account,
+        copy: &LooseObject,
+        expected: &Digest,
+        whole: Option<&mut Hasher>,
+    ) -> Result<()> {
+        let mut actual = Hasher::new(Algorithm::Sha256);
+        let mut hashers = vec![&mut actual];
+        hashers.extend(whole);
+        self.read_back(account, copy, &mut hashers).await?;
+        refuse_unlike(expected, &actual.finish())
+    }
+
+    /// Removes copies that are of no use.
+    async fn or_remove<T>(
+        &self,
+        account: &Account,
+        copies: Vec<LooseObject>,
+        result: Result<T>,
+    ) -> Result<T> {
+        if result.is_err() && !copies.is_empty() {
+            self.objects_delete(account, copies).await;
+        }
+        result
     }
 
     async fn read_back(
@@ -299,22 +339,6 @@ impl Registry {
         Ok(())
     }
 
-    async fn refuse_unlike(
-        &self,
-        account: &Account,
-        copies: &[LooseObject],
-        expected: &Digest,
-        actual: &Digest,
-    ) -> Result<()> {
-        if expected == actual {
-            return Ok(());
-        }
-        self.objects_delete(account, copies.to_vec()).await;
-        Err(Error::unavailable(format!(
-            "the copy of {expected} has the digest {actual}; the original may be damaged, `kontor check --digests` tells"
-        )))
-    }
-
     /// Puts copies in the place of what they are copies of, or deletes them if that has changed meanwhile.
     async fn put_in_place(
         &self,
@@ -325,10 +349,7 @@ impl Registry {
     ) -> Result<()> {
         let copies: Vec<LooseObject> = copied
             .iter()
-            .map(|copy| LooseObject {
-                key: copy.old.key.with_id(copy.new),
-                storage: step.moving.target.clone(),
-            })
+            .map(|copy| copy.object_on(&step.moving.target))
             .collect();
         let (moving, now) = (step.moving.clone(), self.clock.now());
         let is_in_place = self
@@ -339,14 +360,14 @@ impl Registry {
                 }
                 // Undoes what was changed so far.
                 Err(Error::with_message(
-                    crate::error::Code::Conflict,
+                    Code::Conflict,
                     "it has changed meanwhile",
                 ))
             })
             .await;
         match is_in_place {
             Ok(()) => Ok(()),
-            Err(error) if error.code().status() < 500 => {
+            Err(error) if error.code().status() < 500 || error.code() == Code::Swept => {
                 debug!(?owner, "what was copied has changed or gone meanwhile");
                 self.objects_delete(account, copies).await;
                 Ok(())
@@ -356,30 +377,11 @@ impl Registry {
     }
 }
 
-fn hashing(body: ByteStream, hasher: Arc<Mutex<Hasher>>) -> ByteStream {
-    body.inspect_ok(move |piece| {
-        hasher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .update(piece);
-    })
-    .boxed()
-}
-
-/// Lets a body through at no more than so many bytes a second; 0 means as fast as it comes.
-fn paced(body: ByteStream, bytes_per_second: u64) -> ByteStream {
-    if bytes_per_second == 0 {
-        return body;
+fn refuse_unlike(expected: &Digest, actual: &Digest) -> Result<()> {
+    if expected == actual {
+        return Ok(());
     }
-    let begun = Instant::now();
-    let mut passed = 0_u64;
-    body.and_then(move |piece| {
-        passed += piece.len() as u64;
-        let due = begun + Duration::from_secs_f64(passed as f64 / bytes_per_second as f64);
-        async move {
-            tokio::time::sleep_until(due).await;
-            Ok(piece)
-        }
-    })
-    .boxed()
+    Err(Error::unavailable(format!(
+        "the copy of {expected} has the digest {actual}; the original may be damaged, `kontor check --digests` tells"
+    )))
 }

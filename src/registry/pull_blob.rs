@@ -23,6 +23,9 @@ use crate::{
 /// How long a redirect's address is good: long enough for a client that retries.
 const REDIRECT_VALID_FOR: Duration = Duration::from_secs(20 * 60);
 
+/// However short the grace of moves is, a client must be able to follow.
+const SHORTEST_REDIRECT: Duration = Duration::from_secs(60);
+
 /// What a client wants of a blob.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BlobRequest<'a> {
@@ -141,8 +144,11 @@ impl Registry {
         }
         let driver = self.backends.get(&chunk.storage)?;
         let key = ObjectKey::Chunk(chunk.object_id);
+        // What moves away stays where it was for the time of grace, and so must the address not outlive it.
+        let grace = self.settings.moves.grace.max(SHORTEST_REDIRECT);
+        let valid_for = REDIRECT_VALID_FOR.min(grace);
         Ok(driver
-            .download_url(&blob.account.tenant(), &key, REDIRECT_VALID_FOR)
+            .download_url(&blob.account.tenant(), &key, valid_for)
             .await?)
     }
 

@@ -5,7 +5,7 @@
 //! it since: of two requests that append at once, one is told 416 and its object is deleted.
 
 use futures::TryStreamExt as _;
-use storage_drivers::ObjectKey;
+use storage_drivers::{ObjectKey, StorageError};
 
 use super::{
     Registry,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     db::{
         blobs::{BlobPut, Chunk, blob_put},
-        loose_objects::{LooseObject, loose_object_forget},
+        loose_objects::{LooseObject, loose_object_adopt},
         repos::repo_ensure,
         uploads::{
             Upload, loosen, upload_append, upload_cancel, upload_chunks, upload_find,
@@ -219,13 +219,23 @@ impl Registry {
     /// that it is SHA-512.
     async fn rehash(&self, upload: &Upload, algorithm: Algorithm) -> Result<Hasher> {
         let mut hasher = Hasher::new(algorithm);
-        let id = upload.id;
-        let chunks = self.db.read(move |conn| upload_chunks(conn, id)).await?;
-        let tenant = upload.repo.account.tenant();
-        for chunk in chunks {
+        let (id, tenant) = (upload.id, upload.repo.account.tenant());
+        let places = || self.db.read(move |conn| upload_chunks(conn, id));
+        let open = async |chunk: &Chunk| {
             let driver = self.backends.get(&chunk.storage)?;
             let key = ObjectKey::Chunk(chunk.object_id);
-            let mut content = driver.read(&tenant, &key, None).await?;
+            Ok::<_, Error>(driver.read(&tenant, &key, None).await)
+        };
+        let mut chunks = places().await?;
+        for number in 0..chunks.len() {
+            let mut opened = open(&chunks[number]).await?;
+            if let Err(StorageError::NotFound(_)) = opened {
+                // The account moves, and the chunk has another place since we looked.
+                chunks = places().await?;
+                let chunk = chunks.get(number).ok_or_else(overtaken)?;
+                opened = open(chunk).await?;
+            }
+            let mut content = opened?;
             while let Some(piece) = content.try_next().await.map_err(Error::unavailable)? {
                 hasher.update(&piece);
             }
@@ -264,7 +274,7 @@ impl Registry {
     ) -> Result<()> {
         if result
             .as_ref()
-            .is_err_and(|error| error.code().status() < 500)
+            .is_err_and(|error| error.code().status() < 500 || error.code() == Code::Swept)
         {
             self.objects_delete(account, objects).await;
         }
@@ -272,15 +282,13 @@ impl Registry {
     }
 }
 
-/// Takes the note of a chunk away. If there is none, the chunk was taken for rubbish and may be deleted
-/// already, so it must not become part of anything.
+/// Takes the note of a chunk away. If there is none, the chunk was taken for rubbish, so it must not become part of
+/// anything.
 fn adopt(conn: &mut crate::db::Conn, chunk: &Chunk) -> Result<()> {
-    if loose_object_forget(conn, chunk.object_id)? {
+    if loose_object_adopt(conn, chunk.object_id)? {
         return Ok(());
     }
-    Err(Error::unavailable(
-        "a chunk was swept away before its upload ended",
-    ))
+    Err(Error::from(Code::Swept))
 }
 
 /// The range must begin where the upload ends. The upload stays as it is otherwise.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::Instrument;
 use url::Url;
 
 use crate::{
@@ -41,6 +42,10 @@ pub struct Limits {
     pub max_calls: usize,
     /// How long a call waits for its turn before it fails with a temporary error.
     pub max_wait: Duration,
+    /// How long an attempt may take before it fails with a temporary error. A write is not bounded, since it takes
+    /// as long as its client, nor is the counting of bytes; the drivers see to it that a backend that stands still
+    /// ends those.
+    pub max_time: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +53,7 @@ impl Default for Limits {
         Self {
             max_calls: 256,
             max_wait: Duration::from_secs(10),
+            max_time: Duration::from_secs(60),
         }
     }
 }
@@ -127,7 +133,8 @@ impl ObservedDriver {
             started: Instant::now(),
             outcome: "dropped",
         };
-        let result = call.await;
+        let span = tracing::debug_span!("storage", backend = self.backend, op = op.name());
+        let result = call.instrument(span).await;
         report.outcome = result.as_ref().map_or_else(StorageError::label, |_| "ok");
         result
     }
@@ -140,9 +147,29 @@ impl ObservedDriver {
     ) -> StorageResult<T> {
         self.observed(op, async {
             let _slot = self.slot().await?;
-            call.await
+            self.bounded(op, call).await
         })
         .await
+    }
+
+    /// Ends an attempt that takes too long.
+    async fn bounded<T>(
+        &self,
+        op: Op,
+        call: impl Future<Output = StorageResult<T>>,
+    ) -> StorageResult<T> {
+        if matches!(op, Op::Write | Op::UsedBytes) {
+            return call.await;
+        }
+        let max_time = self.limits.max_time;
+        tokio::time::timeout(max_time, call)
+            .await
+            .unwrap_or_else(|_| {
+                let (backend, op) = (&self.backend, op.name());
+                Err(StorageError::temporary(format!(
+                    "storage backend {backend} did not end a {op} within {max_time:?}"
+                )))
+            })
     }
 
     /// Up to three attempts. The slot is given back between them.
@@ -153,7 +180,7 @@ impl ObservedDriver {
         self.observed(op, async {
             for wait in RETRY_AFTER {
                 let slot = self.slot().await?;
-                match call().await {
+                match self.bounded(op, call()).await {
                     Err(StorageError::Backend { temporary: true, source }) => {
                         tracing::debug!(backend = self.backend, op = op.name(), error = %source, "retrying a storage call");
                     }
@@ -163,7 +190,7 @@ impl ObservedDriver {
                 tokio::time::sleep(wait).await;
             }
             let _slot = self.slot().await?;
-            call().await
+            self.bounded(op, call()).await
         })
         .await
     }
@@ -232,6 +259,7 @@ impl StorageDriver for ObservedDriver {
     }
 
     async fn check(&self) -> StorageResult<()> {
-        self.observed(Op::Check, self.inner.check()).await
+        self.observed(Op::Check, self.bounded(Op::Check, self.inner.check()))
+            .await
     }
 }

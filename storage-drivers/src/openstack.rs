@@ -22,7 +22,7 @@ use crate::{Secret, StorageError, StorageResult};
 /// How long the making of a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call with a short answer may take, a token included.
-pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter than what servers keep idle connections for: a request on one that was just closed is lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 

@@ -11,6 +11,8 @@ mod container;
 mod keys;
 mod read;
 mod temp_url;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use crate::detached::detached;
 use crate::names::tenant_check;
 use crate::openstack::{Login, Session};
 use crate::{
@@ -202,7 +205,7 @@ struct Times {
 /// A driver that keeps every account in a Swift container.
 pub struct SwiftDriver {
     session: Arc<Session>,
-    containers: Containers,
+    containers: Arc<Containers>,
 }
 
 impl fmt::Debug for SwiftDriver {
@@ -245,7 +248,7 @@ impl SwiftDriver {
         config.validate()?;
         let session = Arc::new(Session::new(&config.login())?);
         Ok(Self {
-            containers: Containers::new(Arc::clone(&session), config.clone(), times),
+            containers: Arc::new(Containers::new(Arc::clone(&session), config.clone(), times)),
             session,
         })
     }
@@ -370,7 +373,9 @@ impl StorageDriver for SwiftDriver {
 
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()> {
         tenant_check(tenant)?;
-        self.containers.prepare(tenant).await
+        let (containers, tenant) = (Arc::clone(&self.containers), tenant.clone());
+        // Several steps, which must not be cut off between two of them.
+        detached(|_| async move { containers.prepare(&tenant).await }).await
     }
 
     async fn release_account(&self, tenant: &Tenant) -> StorageResult<()> {

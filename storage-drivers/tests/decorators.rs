@@ -57,6 +57,7 @@ async fn observed(
     let limits = Limits {
         max_calls,
         max_wait: Duration::from_millis(50),
+        max_time: Duration::from_millis(300),
     };
     let driver = ObservedDriver::new(driver, "disk", limits, seen.clone());
     driver.prepare_account(&tenant()).await?;
@@ -173,5 +174,30 @@ async fn a_cut_read_gives_what_was_asked_for_and_then_an_error() -> Verdict {
         .await?
         .try_collect::<Vec<_>>()
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_is_ended() -> Verdict {
+    let (driver, faults, seen) = observed(10).await?;
+    driver.write(&tenant(), &KEY, None, body()).await?;
+    seen.take();
+    let _gate = faults.hold(Op::Read);
+    let error = driver
+        .read(&tenant(), &KEY, None)
+        .await
+        .err()
+        .ok_or("it was read")?;
+    assert!(error.is_temporary());
+    assert_eq!(seen.take(), [("read", "temporary")]);
+    // It has been tried again, since nobody can know.
+    assert_eq!(faults.calls(Op::Read), 3);
+    let _gate = faults.hold(Op::Delete);
+    assert!(
+        driver
+            .delete(&tenant(), &KEY)
+            .await
+            .is_err_and(|e| e.is_temporary())
+    );
     Ok(())
 }

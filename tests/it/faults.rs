@@ -7,6 +7,7 @@ use std::{
 };
 
 use reqwest::Method;
+use serde_json::json;
 use storage_drivers::{Op, faulty::Fault};
 
 use crate::support::{
@@ -326,4 +327,68 @@ async fn what_strangers_send_never_becomes_a_label_and_chunked_bodies_are_counte
         text.contains("kontor_http_body_bytes_total{direction=\"in\"} 1000"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_backend_that_hangs_does_not_slow_the_others() {
+    use kontor::config::{BackendConfig, CommonConfig};
+    use storage_drivers::StorageConfig;
+    let registry = Setup::default()
+        .second()
+        .config(|config| {
+            let common = CommonConfig {
+                max_calls: 2,
+                ..CommonConfig::default()
+            };
+            let driver = StorageConfig::Memory {};
+            let backend = BackendConfig { driver, common };
+            config.storage.insert("second".to_owned(), backend);
+        })
+        .start()
+        .await;
+    let order = json!({ "auth_tenant_id": "demo", "storage": "second" });
+    assert_eq!(registry.account("slow", order).await.status(), 201);
+    let slow = registry.push_blob("slow/app", b"slow").await;
+    let fast = registry.push_blob("demo/app", b"fast").await;
+    let second = registry.second.as_ref().unwrap();
+    let gate = second.faults.hold(Op::Read);
+    // Far more than the backend's own limit.
+    let path = format!("/v2/slow/app/blobs/{slow}");
+    let stuck: Vec<_> = (0..50)
+        .map(|_| tokio::spawn(registry.admin(Method::GET, &path).send()))
+        .collect();
+    second.faults.calls_reached(Op::Read, 2).await;
+    for seed in 0..20 {
+        let answer = registry.get(&format!("/v2/demo/app/blobs/{fast}")).await;
+        assert_eq!(answer.bytes().await.unwrap().as_ref(), b"fast");
+        registry.push_blob("demo/app", &bytes(seed, 10)).await;
+    }
+    assert_eq!(second.faults.calls(Op::Read), 2, "the others wait outside");
+    assert_eq!(registry.get("/readyz").await.status(), 200);
+    gate.open();
+    for pull in stuck {
+        assert_eq!(pull.await.unwrap().unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_ready_while_one_of_its_backends_works() {
+    let registry = Setup::default().second().start().await;
+    let readyz = async || {
+        let answer = registry
+            .anonymous(Method::GET, "/readyz")
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let second = registry.second.as_ref().unwrap();
+    second.faults.fail_next(Op::Check, 2, Fault::Temporary);
+    let (status, body) = readyz().await;
+    assert_eq!((status, &body["ready"]), (200, &json!(true)));
+    assert_eq!(body["parts"]["storage second"], "failed");
+    registry.faults.fail_next(Op::Check, 1, Fault::Temporary);
+    assert_eq!(readyz().await.0, 503);
+    assert_eq!(readyz().await.0, 200);
 }

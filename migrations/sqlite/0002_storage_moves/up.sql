@@ -2,6 +2,8 @@
 
 -- What a move left behind on purpose: it is not rubbish.
 ALTER TABLE loose_objects ADD COLUMN is_kept BOOLEAN NOT NULL DEFAULT 0;
+-- Somebody deletes the object: it must not become part of anything any more.
+ALTER TABLE loose_objects ADD COLUMN is_swept BOOLEAN NOT NULL DEFAULT 0;
 
 -- The last move of an account. While it goes on, next_step_at is when somebody should take the next step; whoever
 -- takes it puts it off, and so holds the lease.
@@ -28,6 +30,8 @@ CREATE INDEX storage_moves_by_next_step ON storage_moves (next_step_at);
 CREATE TABLE containers (
     account_name TEXT NOT NULL REFERENCES accounts (name),
     storage TEXT NOT NULL,
+    -- Somebody removes it: nothing may move there until that is over.
+    is_releasing BOOLEAN NOT NULL,
     PRIMARY KEY (account_name, storage)
 );
-INSERT INTO containers (account_name, storage) SELECT name, storage FROM accounts;
+INSERT INTO containers (account_name, storage, is_releasing) SELECT name, storage, 0 FROM accounts;

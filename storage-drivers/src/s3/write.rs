@@ -273,7 +273,9 @@ impl Target {
             match self.note().await {
                 Ok(Some(note)) if own == Some(&note) => return Ok(()),
                 Ok(Some(_)) => return Err(StorageError::AlreadyExists(self.key)),
-                _ => {}
+                // Nobody knows whether the first request has stored it.
+                Err(unknown) => return Err(unknown),
+                Ok(None) => {}
             }
         }
         if failure.is_conflict() {

@@ -20,6 +20,8 @@ use crate::{StorageError, StorageResult, Tenant};
 
 const ACCOUNT: &str = "X-Container-Meta-Kontor-Account";
 const AUTH_TENANT: &str = "X-Container-Meta-Kontor-Tenant";
+/// The waits for somebody else who is making the container.
+const IS_BEING_MADE: [Duration; 3] = [Duration::from_millis(300); 3];
 /// The waits for a listing that shows what is gone already.
 const LISTING_CATCHES_UP: [Duration; 5] = [
     Duration::from_millis(200),
@@ -38,6 +40,7 @@ pub(super) struct Known {
     pub(super) keys: Option<Keys>,
     quota_bytes: Option<u64>,
     used_bytes: u64,
+    object_count: u64,
     read_at: Instant,
 }
 
@@ -51,6 +54,7 @@ impl Known {
             keys: keys_of(headers),
             quota_bytes: number("X-Container-Meta-Quota-Bytes"),
             used_bytes: number("X-Container-Bytes-Used").unwrap_or(0),
+            object_count: number("X-Container-Object-Count").unwrap_or(0),
             read_at: Instant::now(),
         }
     }
@@ -94,6 +98,8 @@ pub(super) struct Containers {
     pub(super) config: SwiftConfig,
     pub(super) times: Times,
     known: Cache<Tenant, Arc<Known>>,
+    /// Since when the keys of a container cannot be seen, so that nothing can be signed.
+    pub(super) unsigned: Cache<Tenant, Instant>,
     /// Held while a container is made or its keys change, each several steps.
     pub(super) changes: Mutex<()>,
 }
@@ -105,6 +111,7 @@ impl Containers {
             config,
             times,
             known: Cache::new(REMEMBERED),
+            unsigned: Cache::new(REMEMBERED),
             changes: Mutex::default(),
         }
     }
@@ -210,6 +217,16 @@ impl Containers {
 
     pub(super) async fn prepare(&self, tenant: &Tenant) -> StorageResult<()> {
         let _one_at_a_time = self.changes.lock().await;
+        for wait in IS_BEING_MADE {
+            match self.look(tenant).await? {
+                None => break,
+                // Somebody else may be between the two steps below.
+                Some(known) if known.account.is_none() && known.object_count == 0 => {
+                    tokio::time::sleep(wait).await;
+                }
+                Some(known) => return known.owner_check(tenant, self.name(tenant)),
+            }
+        }
         if let Some(known) = self.look(tenant).await? {
             return known.owner_check(tenant, self.name(tenant));
         }
@@ -219,27 +236,38 @@ impl Containers {
             header(&mut headers, "X-Storage-Policy", policy)?;
         }
         if self.change(Method::PUT, tenant, headers).await? != StatusCode::CREATED {
-            return match self.look(tenant).await? {
-                Some(known) if known.account.is_some() => {
-                    known.owner_check(tenant, self.name(tenant))
-                }
-                _ => Err(StorageError::temporary(format!(
-                    "container {} is being made by somebody else",
-                    self.name(tenant)
-                ))),
-            };
+            return Err(StorageError::temporary(format!(
+                "container {} is being made by somebody else",
+                self.name(tenant)
+            )));
         }
+        let marked = self.mark(tenant).await;
+        if marked.is_err() {
+            // Without its mark nobody could ever use it.
+            let url = self.url(tenant).await?;
+            let undone = self.session.send(|client| client.delete(url.clone())).await;
+            if let Err(error) = undone {
+                tracing::warn!(container = self.name(tenant), %error, "a new container could not be marked, nor removed; remove it by hand");
+            }
+        }
+        self.forget(tenant);
+        marked
+    }
+
+    /// Writes on a new container whose it is, and its keys.
+    async fn mark(&self, tenant: &Tenant) -> StorageResult<()> {
         let mut headers = HeaderMap::new();
         header(&mut headers, ACCOUNT, &tenant.account)?;
         header(&mut headers, AUTH_TENANT, &tenant.auth_tenant_id)?;
         self.new_keys(&mut headers)?;
-        self.change(Method::POST, tenant, headers).await?;
-        self.forget(tenant);
-        Ok(())
+        let mut marked = self.change(Method::POST, tenant, headers.clone()).await;
+        if marked.as_ref().is_err_and(StorageError::is_temporary) {
+            marked = self.change(Method::POST, tenant, headers).await;
+        }
+        marked.map(drop)
     }
 
     pub(super) async fn release(&self, tenant: &Tenant) -> StorageResult<()> {
-        let _one_at_a_time = self.changes.lock().await;
         let Some(known) = self.look(tenant).await? else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! The keys of a container, kept in its own metadata, and the addresses that they sign.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -18,6 +18,9 @@ const KEYS: [&str; 2] = [
 ];
 /// `<active> <fresh or settled> <time of the last step>`
 const KEY_STATE: &str = "X-Container-Meta-Kontor-Keys";
+
+/// How long keys that cannot be seen are not looked for.
+const UNSIGNED_FOR: Duration = Duration::from_secs(300);
 
 impl Keys {
     /// The two keys of a new container.
@@ -74,6 +77,10 @@ impl Containers {
         if let Some(keys) = known.keys.as_ref().filter(|keys| step(keys) == Step::Keep) {
             return Ok(Some(keys.clone()));
         }
+        let unsigned = self.unsigned.get(tenant);
+        if unsigned.is_some_and(|since| since.elapsed() < UNSIGNED_FOR) {
+            return Ok(None);
+        }
         let _one_at_a_time = self.changes.lock().await;
         // Another node may have taken the step.
         let Some(known) = self.look(tenant).await? else {
@@ -97,6 +104,7 @@ impl Containers {
             .await?
             .and_then(|known| known.keys.clone());
         if seen.is_none() {
+            self.unsigned.insert(tenant.clone(), Instant::now());
             tracing::warn!(
                 container = self.name(tenant),
                 "the service user may not read the container's TempURL keys; downloads are not redirected"

@@ -169,7 +169,8 @@ pub(super) async fn object_list(
         async move {
             let page_now: StorageResult<Vec<Entry>> = last?;
             let next = match &page_now {
-                Ok(entries) if entries.len() == PAGE => {
+                // A server may give fewer than were asked for: only an empty page is the end.
+                Ok(entries) if !entries.is_empty() => {
                     let marker = entries.last().map(|entry| entry.name.clone());
                     Some(page(&session, &container, marker.as_deref(), PAGE).await)
                 }

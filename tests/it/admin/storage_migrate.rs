@@ -330,6 +330,8 @@ async fn a_backend_that_fails_for_a_while_delays_a_move() {
     registry.faults.fail_next(Op::Delete, 20, Fault::Permanent);
     moved(&registry, "second").await;
     assert_eq!(registry.object_count("demo").await, 0);
+    // Copies that could not be read back are gone.
+    assert_eq!(registry.second_count("demo").await, 3);
     assert_sound(&registry).await;
 }
 
@@ -466,4 +468,138 @@ async fn a_backend_is_for_those_auth_tenants_that_it_names() {
     );
     assert_eq!(registry.get("/api/v1/accounts/mine").await.status(), 404);
     assert_eq!(registry.get(MIGRATE).await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_push_that_outlasts_a_move_is_refused_and_leaves_nothing() {
+    let registry = Setup::default()
+        .second()
+        .config(|config| {
+            config.moves.grace_seconds = 0;
+            config.limits.chunk_bytes = 1000;
+        })
+        .start()
+        .await;
+    let content = bytes(1, 2500);
+    let writes = registry.faults.calls(Op::Write);
+    // The first chunk is written, the second is under way.
+    let first = registry.faults.hold(Op::Write);
+    let path = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest(&content));
+    let push = registry.admin(Method::POST, &path).body(content.clone());
+    let push = tokio::spawn(push.send());
+    registry.faults.calls_reached(Op::Write, writes + 1).await;
+    let second = registry.faults.hold(Op::Write);
+    first.open();
+    registry.faults.calls_reached(Op::Write, writes + 2).await;
+    assert_eq!(registry.object_count("demo").await, 1);
+    moved(&registry, "second").await;
+    second.open();
+    let answer = push.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_sound(&registry).await;
+    let blob = registry.push_blob(REPO, &content).await;
+    assert_eq!(pull(&registry, &blob).await, content);
+    assert_eq!(registry.second_count("demo").await, 3);
+}
+
+#[tokio::test]
+async fn what_is_swept_is_not_adopted() {
+    let registry = two_backends(0).await;
+    let location = registry.begin_upload(REPO).await;
+    let objects: Vec<_> = (0..3).map(|i| bytes(i, 50)).collect();
+    for object in &objects {
+        assert_eq!(registry.append(&location, object).await.status(), 202);
+    }
+    // As if the sweep of a move had just taken the last chunk of a push that goes on.
+    registry
+        .db
+        .execute_for_tests("UPDATE loose_objects SET is_swept = NOT is_swept".to_owned())
+        .await
+        .unwrap();
+    let gate = registry.faults.hold(Op::Write);
+    let writes = registry.faults.calls(Op::Write);
+    let whole = [objects.concat(), b"end".to_vec()].concat();
+    let whole_digest = digest(&whole);
+    let put = registry.finish(&location, &whole_digest, b"end");
+    let sweep = async {
+        registry.faults.calls_reached(Op::Write, writes + 1).await;
+        let statement = "UPDATE loose_objects SET is_swept = NOT is_swept".to_owned();
+        assert_eq!(registry.db.execute_for_tests(statement).await.unwrap(), 1);
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(put, sweep);
+    assert_eq!(answer.status(), 503);
+    assert_eq!(
+        registry.object_count("demo").await,
+        3,
+        "the last chunk is gone"
+    );
+    assert_sound(&registry).await;
+    // The upload goes on where it was.
+    assert_eq!(
+        registry
+            .finish(&location, &digest(&whole), b"end")
+            .await
+            .status(),
+        201
+    );
+    assert_eq!(pull(&registry, &digest(&whole)).await, whole);
+}
+
+#[tokio::test]
+async fn nothing_moves_to_where_it_is_just_being_removed() {
+    let registry = two_backends(0).await;
+    registry.push_image(REPO, "v1", 1).await;
+    let gate = registry.faults.hold(Op::ReleaseAccount);
+    assert_eq!(
+        order(&registry, json!({ "to": "second" })).await.status(),
+        202
+    );
+    let waits = registry.faults.calls_reached(Op::ReleaseAccount, 1);
+    tokio::time::timeout(Duration::from_secs(30), waits)
+        .await
+        .unwrap();
+    let refused = order(&registry, json!({ "to": "default" })).await;
+    assert_eq!(refused.status(), 503);
+    let problem: Value = refused.json().await.unwrap();
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("just being removed"),
+        "{problem}"
+    );
+    gate.open();
+    until(&registry, |moving| moving["state"] == "done").await;
+    moved(&registry, "default").await;
+    registry.push_blob(REPO, b"after all").await;
+    assert_eq!(registry.second_count("demo").await, 0);
+    assert_sound(&registry).await;
+}
+
+#[tokio::test]
+async fn a_move_that_turns_back_leaves_no_second_copies() {
+    let registry = two_backends(600).await;
+    registry.push_image(REPO, "v1", 1).await;
+    assert_eq!(
+        order(&registry, json!({ "to": "second" })).await.status(),
+        202
+    );
+    let mut moving = Value::Null;
+    while moving["state"] != "waiting" {
+        moving = shown(&registry).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(registry.object_count("demo").await, 3);
+    moved(&registry, "default").await;
+    assert_eq!(
+        (
+            registry.object_count("demo").await,
+            registry.second_count("demo").await
+        ),
+        (3, 0)
+    );
+    assert_sound(&registry).await;
 }

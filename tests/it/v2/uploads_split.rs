@@ -170,3 +170,34 @@ async fn a_body_of_another_length_than_announced_is_named_as_a_whole() {
     );
     assert_eq!(registry.object_count("demo").await, 0);
 }
+
+#[tokio::test]
+async fn a_client_that_hangs_up_takes_its_chunks_with_it() {
+    use std::io::Write as _;
+    let registry = registry().await;
+    let location = registry.begin_upload(REPO).await;
+    let token = registry
+        .token("admin", &[&format!("repository:{REPO}:pull,push")])
+        .await;
+    let mut stream = std::net::TcpStream::connect(registry.address).unwrap();
+    let head = format!(
+        "PATCH {location} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: 9000\r\n\r\n",
+        registry.address
+    );
+    let writes = registry.faults.calls(Op::Write);
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&bytes(6, 2500)).unwrap();
+    registry.faults.calls_reached(Op::Write, writes + 3).await;
+    drop(stream);
+    for _ in 0..400 {
+        let loose = registry.registry.check(false).await.unwrap().loose_objects;
+        if registry.object_count("demo").await == 0 && loose == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(registry.object_count("demo").await, 0);
+    let status = registry.get(&location).await;
+    assert_eq!(header(&status, "range"), "0-0");
+}
