@@ -188,9 +188,9 @@ pub async fn migrate(
         match server.call(Method::GET, &path, None).await {
             Ok(next) => answer = next,
             // The registry may be restarted meanwhile, and the move goes on all the same.
-            Err(ClientError::Unreachable(error)) => eprintln!("kontor: {error}; trying again"),
+            Err(ClientError::Unreachable(error)) => println!("{error}; trying again"),
             Err(ClientError::Refused { status, message }) if status.is_server_error() => {
-                eprintln!("kontor: {status}: {message}; trying again");
+                println!("{status}: {message}; trying again");
             }
             Err(error) => return Err(error.into()),
         }
