@@ -108,7 +108,7 @@ fn bucket_default() -> String {
 }
 
 fn part_bytes_default() -> usize {
-    8 << 20
+    5 << 20
 }
 
 fn yes() -> bool {

@@ -332,7 +332,7 @@ async fn wrong_credentials_are_named_without_the_secret() -> Verdict {
     Ok(())
 }
 
-/// Two gigabytes of an unannounced length pass through in bounded memory; the object is one, without segments.
+/// Half a gigabyte of an unannounced length passes through in bounded memory; the object is one, without segments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_object_is_one_object() -> Verdict {
     let Some(config) = config() else {
