@@ -40,6 +40,7 @@ macro_rules! for_each_contract_rule {
             delete_is_idempotent
             list_shows_every_object_once
             hundred_writers_at_once
+            large_stream_comes_back
             download_url_is_none_or_valid
             accounts_never_see_one_another
             used_bytes_are_those_of_the_account

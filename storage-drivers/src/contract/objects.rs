@@ -18,6 +18,8 @@ use crate::{ObjectKey, StorageDriver};
 /// pages.
 const LISTED_OBJECTS: usize = 1_500;
 const LISTED_OBJECTS_VARIABLE: &str = "STORAGE_CONTRACT_OBJECTS";
+/// How long the body of the rule on large streams is.
+const LARGE_BYTES_VARIABLE: &str = "STORAGE_CONTRACT_LARGE_BYTES";
 
 const MIB: usize = 1024 * 1024;
 
@@ -243,6 +245,46 @@ pub async fn hundred_writers_at_once(driver: Arc<dyn StorageDriver>) -> Verdict 
         assert!(fixture.get(&key?).await? == content);
     }
     fixture.finish().await
+}
+
+/// A stream of many gigabytes and of unknown length passes in both directions; it is made up on the way. Only if the
+/// variable says how long it is, such as 6442450944, or 4294967296 where an object may not be larger.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a knob of the suite, not of the registry"
+)]
+pub async fn large_stream_comes_back(driver: Arc<dyn StorageDriver>) -> Verdict {
+    let Ok(wanted) = std::env::var(LARGE_BYTES_VARIABLE) else {
+        return Ok(());
+    };
+    let len: u64 = wanted.parse()?;
+    let fixture = Fixture::new(driver).await?;
+    let key = fresh_chunk();
+    let pieces = (0..len.div_ceil(MIB as u64)).map(move |number| {
+        let left = len - number * MIB as u64;
+        let size = usize::try_from(left).unwrap_or(MIB).min(MIB);
+        Ok(Bytes::from(vec![number as u8; size]))
+    });
+    let body = stream::iter(pieces).boxed();
+    let written = fixture
+        .driver
+        .write(&fixture.tenant, &key, None, body)
+        .await?;
+    assert_eq!(written, len);
+    let mut stream = fixture.driver.read(&fixture.tenant, &key, None).await?;
+    let mut seen = 0_u64;
+    while let Some(piece) = stream.try_next().await? {
+        for part in piece.chunks(4096) {
+            let (first, last) = (seen, seen + part.len() as u64 - 1);
+            assert_eq!(part[0], (first / MIB as u64) as u8, "at {first}");
+            assert_eq!(part[part.len() - 1], (last / MIB as u64) as u8, "at {last}");
+            seen += part.len() as u64;
+        }
+    }
+    assert_eq!(seen, len);
+    assert_eq!(fixture.driver.used_bytes(&fixture.tenant).await?, len);
+    fixture.finish().await?;
+    Ok(())
 }
 
 /// There is no address, or it is one a client can use.
