@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::{StorageError, StorageResult};
 
@@ -28,7 +29,8 @@ where
     F: Future<Output = StorageResult<T>> + Send + 'static,
 {
     let (_waits, gone) = oneshot::channel::<()>();
-    tokio::spawn(work(Caller(gone))).await.unwrap_or_else(|e| {
+    let task = work(Caller(gone)).in_current_span();
+    tokio::spawn(task).await.unwrap_or_else(|e| {
         // A bug, or a runtime that is shutting down.
         Err(StorageError::Backend {
             temporary: e.is_cancelled(),

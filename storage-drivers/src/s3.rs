@@ -28,10 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::Deserialize;
-use tokio::task::JoinError;
-use tracing::Instrument;
 use url::Url;
 
+use crate::detached::detached;
 use crate::{
     ByteStream, ObjectKey, Secret, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
 };
@@ -127,15 +126,6 @@ impl fmt::Debug for S3Driver {
             .field("server", &self.server)
             .finish_non_exhaustive()
     }
-}
-
-fn joined<T>(outcome: Result<StorageResult<T>, JoinError>) -> StorageResult<T> {
-    outcome.unwrap_or_else(|e| {
-        Err(StorageError::Backend {
-            temporary: e.is_cancelled(),
-            source: Box::new(e),
-        })
-    })
 }
 
 impl S3Driver {
@@ -246,14 +236,12 @@ impl StorageDriver for S3Driver {
 
     async fn prepare_account(&self, tenant: &Tenant) -> StorageResult<()> {
         let (owners, tenant) = (Arc::clone(&self.owners), tenant.clone());
-        let task = async move { owners.prepare(&tenant).await };
-        joined(tokio::spawn(task.in_current_span()).await)
+        detached(|_| async move { owners.prepare(&tenant).await }).await
     }
 
     async fn release_account(&self, tenant: &Tenant) -> StorageResult<()> {
         let (owners, tenant) = (Arc::clone(&self.owners), tenant.clone());
-        let task = async move { owners.release(&tenant).await };
-        joined(tokio::spawn(task.in_current_span()).await)
+        detached(|_| async move { owners.release(&tenant).await }).await
     }
 
     async fn check(&self) -> StorageResult<()> {
