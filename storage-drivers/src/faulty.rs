@@ -123,9 +123,10 @@ impl Faults {
     }
 
     async fn arrive(&self, op: Op) -> StorageResult<()> {
+        // Before it is counted: whoever sees the count may set another gate, which is for the next call.
+        let gate = self.plan().gates.get(&op).cloned();
         self.calls
             .send_modify(|calls| *calls.entry(op).or_default() += 1);
-        let gate = self.plan().gates.get(&op).cloned();
         if let Some(mut gate) = gate {
             // An error means that the gate was dropped, which opens it.
             let _ = gate.wait_for(|is_open| *is_open).await;
