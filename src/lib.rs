@@ -8,7 +8,7 @@
 //! | `oci` | nothing of ours |
 //! | `error`, `clock`, `ids` | `oci` (and `error` the storage crate's error) |
 //! | `model` | `oci`, `error`, `ids` (and `account` the storage crate's tenant) |
-//! | `config` | `model` (and the storage crate's configuration) |
+//! | `config` | `model`, `auth` (their settings) (and the storage crate's configuration) |
 //! | `telemetry` | `config` (and the storage crate's observer) |
 //! | `storage-drivers` (crate) | nothing of ours |
 //! | `db` | `oci`, `model`, `error`, `ids` |

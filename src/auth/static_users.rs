@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
 use super::{
-    driver::{AuthDriver, AuthError, Credentials, Identity},
+    driver::{AuthDriver, AuthError, Credentials, Facts, Identity},
     password::{self, Memory},
 };
 use crate::{
@@ -160,12 +160,14 @@ impl fmt::Debug for StaticUsers {
 
 #[async_trait]
 impl AuthDriver for StaticUsers {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
     async fn authenticate(&self, offered: Credentials<'_>) -> Result<Option<Identity>, AuthError> {
-        let Credentials::Password { user, secret } = offered;
+        let Credentials::Password { user, secret } = offered else {
+            return Ok(None);
+        };
         let found = self.find(user).await?;
         let hash = found
             .as_ref()
@@ -173,10 +175,13 @@ impl AuthDriver for StaticUsers {
         let is_right = self.verify(hash, secret).await?;
         match found {
             Some(user) if is_right => Ok(Some(Identity {
-                driver: NAME,
+                driver: NAME.to_owned(),
                 user: user.name,
+                facts: Facts::Stored,
             })),
-            _ => Err(AuthError::Rejected),
+            Some(_) => Err(AuthError::Rejected),
+            // As slow as a wrong password: nobody learns from the time who exists.
+            None => Ok(None),
         }
     }
 

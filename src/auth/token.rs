@@ -26,7 +26,10 @@ use quick_cache::sync::Cache;
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
-use super::scope::{Action, Scope};
+use super::{
+    driver::Identity,
+    scope::{Action, Scope},
+};
 use crate::clock::Clock;
 
 /// The `iss` of our tokens.
@@ -56,6 +59,9 @@ pub struct Claims {
     pub jti: String,
     /// What it allows, by names as the client asked for them.
     pub access: Vec<Scope>,
+    /// Who it is for, if the catalog may be listed: what is in it depends on the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<Identity>,
 }
 
 impl Claims {
@@ -201,6 +207,8 @@ pub struct Tokens {
 pub struct TokenRequest {
     /// `<driver>:<user>`, or empty for the anonymous.
     pub subject: String,
+    /// The user, if the token can list the catalog.
+    pub who: Option<Identity>,
     /// The registry's name as the client knows it.
     pub audience: String,
     /// What it allows.
@@ -244,6 +252,7 @@ impl Tokens {
             exp: (now + request.lifetime).timestamp(),
             jti: request.jti,
             access: request.access,
+            who: request.who,
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.current.id.clone());
@@ -317,6 +326,7 @@ mod tests {
     fn request(audience: &str) -> TokenRequest {
         TokenRequest {
             subject: "static:ann".into(),
+            who: None,
             audience: audience.into(),
             access: vec![Scope::repository("a/b", [Action::Pull])],
             lifetime: TimeDelta::seconds(60),

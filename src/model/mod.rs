@@ -1,6 +1,8 @@
 //! Pure rules over accounts, users and policies: no I/O, no async, nothing of HTTP or SQL.
 
 pub mod account;
+pub mod account_rights;
+pub mod pattern;
 pub mod permission;
 pub mod rbac_policy;
 pub mod storage_move;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A permission on an account and all its repositories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Permission {
     /// See that the account exists, its settings and its repositories.
     View,
@@ -18,16 +18,22 @@ pub enum Permission {
     Delete,
     /// Create, change and delete the account itself.
     Change,
+    /// See the quotas of an auth tenant.
+    QuotaView,
+    /// Change the quotas of an auth tenant.
+    QuotaChange,
 }
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::View,
         Self::Pull,
         Self::Push,
         Self::Delete,
         Self::Change,
+        Self::QuotaView,
+        Self::QuotaChange,
     ];
 
     /// The name in policies, tokens and errors.
@@ -38,6 +44,8 @@ impl Permission {
             Self::Push => "push",
             Self::Delete => "delete",
             Self::Change => "change",
+            Self::QuotaView => "quota_view",
+            Self::QuotaChange => "quota_change",
         }
     }
 }
@@ -55,6 +63,9 @@ impl FromStr for Permission {
         Self::ALL
             .into_iter()
             .find(|permission| permission.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is none of view, pull, push, delete, change"))
+            .ok_or_else(|| {
+                let all = Self::ALL.map(Self::as_str).join(", ");
+                format!("{text:?} is none of {all}")
+            })
     }
 }

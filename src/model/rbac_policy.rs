@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::permission::Permission;
+use super::{
+    pattern::{self, Pattern},
+    permission::Permission,
+};
 use crate::oci::RepoName;
-
-/// The compiled size that one pattern may have, so that a policy cannot fill the memory.
-const PATTERN_SIZE_LIMIT_BYTES: usize = 1 << 20;
 
 /// What a policy may allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,7 +42,8 @@ impl PolicyPermission {
 pub struct RbacPolicy {
     /// A regular expression over the repository's name inside the account; it must match the whole.
     pub match_repository: String,
-    /// A regular expression over the user's name; it must match the whole. Not with `anonymous_pull`.
+    /// A regular expression over the user's name, such as `static:ann` or, from Keystone,
+    /// `user@domain/project@domain`; it must match the whole. Not with `anonymous_pull`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_username: Option<String>,
     /// What is allowed.
@@ -76,7 +76,7 @@ impl RbacPolicy {
             .into_iter()
             .flatten()
         {
-            whole(pattern).map_err(|error| format!("{pattern:?} is not usable: {error}"))?;
+            pattern::check(pattern)?;
         }
         Ok(())
     }
@@ -88,9 +88,9 @@ impl RbacPolicy {
             .iter()
             .any(|p| p.gives(permission, user.is_none()));
         is_given
-            && matches(&self.match_repository, repo.as_str())
+            && Pattern::new(&self.match_repository).matches(repo.as_str())
             && match (&self.match_username, user) {
-                (Some(pattern), Some(user)) => matches(pattern, user),
+                (Some(pattern), Some(user)) => Pattern::new(pattern).matches(user),
                 (Some(_), None) => false,
                 (None, _) => true,
             }
@@ -107,17 +107,6 @@ pub fn any_allows(
     policies
         .iter()
         .any(|policy| policy.allows(permission, repo, user))
-}
-
-fn whole(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(PATTERN_SIZE_LIMIT_BYTES)
-        .build()
-}
-
-/// A pattern that does not compile matches nothing: it was checked when it was stored.
-fn matches(pattern: &str, text: &str) -> bool {
-    whole(pattern).is_ok_and(|regex| regex.is_match(text))
 }
 
 #[cfg(test)]

@@ -133,7 +133,9 @@ impl Registry {
             Some(Authorization::Basic { user, password }) => {
                 match self.authenticate(&user, &password).await {
                     Ok(identity) => caller.authority = Authority::User(identity),
-                    Err(AuthError::Rejected) => return Err(rejected(&caller)),
+                    Err(error @ (AuthError::Rejected | AuthError::Misused(_))) => {
+                        return Err(rejected(&caller, &error));
+                    }
                     Err(error) => return Err(unavailable(error)),
                 }
             }
@@ -261,21 +263,12 @@ impl Registry {
             Authority::User(identity) => Ok(identity.clone()),
             Authority::Token(claims) => {
                 self.refuse_expired(caller, claims, &scopes)?;
-                let user = self.token_user(claims).filter(|_| claims.allows_catalog());
+                let user = claims.who.clone().filter(|_| claims.allows_catalog());
                 user.ok_or_else(|| {
                     caller.unauthorized(&scopes, Some(ChallengeError::InsufficientScope))
                 })
             }
         }
-    }
-
-    fn token_user(&self, claims: &Claims) -> Option<Identity> {
-        let (driver, user) = claims.sub.split_once(':')?;
-        let driver = self.driver(driver)?.name();
-        Some(Identity {
-            driver,
-            user: user.to_owned(),
-        })
     }
 
     /// The user behind a caller of the management API, which takes no repository tokens.
@@ -326,12 +319,17 @@ impl Registry {
     }
 }
 
-fn rejected(caller: &Caller) -> Error {
-    Error::with_message(Code::Unauthorized, AuthError::Rejected.to_string())
+fn rejected(caller: &Caller, error: &AuthError) -> Error {
+    Error::with_message(Code::Unauthorized, error.to_string())
         .with_header("WWW-Authenticate", caller.challenge.header(&[], None))
 }
 
+/// What a client is told when a driver could not say yes or no, or will not at present.
 pub(super) fn unavailable(error: AuthError) -> Error {
+    if let AuthError::Limited { retry_after } = error {
+        return Error::with_message(Code::TooManyRequests, error.to_string())
+            .with_header("Retry-After", retry_after.as_secs().max(1).to_string());
+    }
     Error::with_message(
         Code::Unavailable,
         "the identity service is not available; try again",

@@ -36,8 +36,9 @@ impl Registry {
         let is_granted_by_driver = self
             .driver_permits(identity, permission, &account.auth_tenant_id)
             .await?;
+        let user = identity.map(Identity::policy_name);
         let caller = authorize::Caller {
-            user: identity.map(|identity| identity.user.as_str()),
+            user: user.as_deref(),
             is_granted_by_driver,
         };
         Ok(authorize::repo_allows(
@@ -72,7 +73,7 @@ impl Registry {
         let Some(identity) = identity else {
             return Ok(false);
         };
-        let Some(driver) = self.driver(identity.driver) else {
+        let Some(driver) = self.driver(&identity.driver) else {
             return Ok(false);
         };
         driver

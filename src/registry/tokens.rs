@@ -48,9 +48,8 @@ impl Registry {
             None => None,
             Some((user, secret)) => match self.authenticate(user, secret).await {
                 Ok(identity) => Some(identity),
-                Err(AuthError::Rejected) => {
-                    let message = AuthError::Rejected.to_string();
-                    return Err(Error::with_message(Code::Unauthorized, message)
+                Err(error @ (AuthError::Rejected | AuthError::Misused(_))) => {
+                    return Err(Error::with_message(Code::Unauthorized, error.to_string())
                         .with_header("WWW-Authenticate", "Basic realm=\"kontor\""));
                 }
                 Err(error) => return Err(unavailable(error)),
@@ -68,6 +67,9 @@ impl Registry {
                 .iter()
                 .any(|a| matches!(a, Action::Push | Action::Delete))
         });
+        let can_list = granted
+            .iter()
+            .any(|scope| scope.actions.contains(&Action::Catalog));
         let lifetime = if can_write {
             self.settings.push_token
         } else {
@@ -78,8 +80,10 @@ impl Registry {
             .tokens
             .issue(TokenRequest {
                 subject: identity
-                    .map(|identity| identity.to_string())
+                    .as_ref()
+                    .map(Identity::to_string)
                     .unwrap_or_default(),
+                who: identity.filter(|_| can_list),
                 audience: order.audience,
                 access: granted.clone(),
                 lifetime,

@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("ids", &["oci"]),
     ("error", &["oci"]),
     ("model", &["oci", "error", "ids"]),
-    ("config", &["model"]),
+    ("config", &["model", "auth"]),
     ("telemetry", &["config"]),
     ("db", &["oci", "model", "error", "ids"]),
     ("auth", &["oci", "error", "clock", "ids", "model"]),
@@ -74,10 +74,11 @@ const HOMES: [(&str, &[&str]); 3] = [
     (
         "storage_drivers",
         // `error` turns storage errors into ours; `model` and `config` name the tenant and the settings;
-        // `db` keeps object keys; `telemetry` observes; `api` passes byte streams on.
+        // `auth` shares the OpenStack session; `db` keeps object keys; `telemetry` observes; `api` passes byte streams on.
         &[
             "registry",
             "app",
+            "auth",
             "error",
             "model",
             "config",

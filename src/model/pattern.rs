@@ -1,0 +1,94 @@
+//! Regular expressions that tenants write: they must match the whole of a text and cannot fill the memory.
+//!
+//! A pattern is compiled once and then remembered, since policies are asked at every request.
+
+use std::sync::{Arc, LazyLock};
+
+use quick_cache::sync::Cache;
+use regex::{Regex, RegexBuilder};
+
+/// The compiled size that one pattern may have.
+const SIZE_LIMIT_BYTES: usize = 1 << 20;
+
+/// How many compiled patterns are remembered. A typical one takes some KiB.
+const REMEMBERED: usize = 1024;
+
+/// `None` for a pattern that does not compile.
+static COMPILED: LazyLock<Cache<String, Option<Arc<Regex>>>> =
+    LazyLock::new(|| Cache::new(REMEMBERED));
+
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    // On its own first: what is not an expression must not become one between our anchors.
+    RegexBuilder::new(pattern)
+        .size_limit(SIZE_LIMIT_BYTES)
+        .build()?;
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(SIZE_LIMIT_BYTES)
+        .build()
+}
+
+/// Says what is wrong with a pattern, if anything is.
+pub fn check(pattern: &str) -> Result<(), String> {
+    whole(pattern)
+        .map(drop)
+        .map_err(|error| format!("{pattern:?} is not usable: {error}"))
+}
+
+/// A pattern that can be asked.
+#[derive(Debug, Clone)]
+pub struct Pattern(Option<Arc<Regex>>);
+
+impl Pattern {
+    /// Compiles the pattern, or takes the compiled one. One that does not compile matches nothing: it was
+    /// checked when it was stored.
+    pub fn new(pattern: &str) -> Self {
+        if let Some(known) = COMPILED.get(pattern) {
+            return Self(known);
+        }
+        let compiled = whole(pattern).ok().map(Arc::new);
+        COMPILED.insert(pattern.to_owned(), compiled.clone());
+        Self(compiled)
+    }
+
+    /// Whether the pattern matches the whole text.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_the_whole_text_or_nothing() {
+        for (pattern, text, is_match) in [
+            ("lib", "lib", true),
+            ("lib", "library", false),
+            ("a|b", "abc", false),
+            ("a|b", "b", true),
+            ("", "", true),
+            ("", "x", false),
+            ("(", "(", false),
+            // Would open the group that the anchors stand around.
+            ("a)|(.*", "xyz", false),
+            ("(?m)a$", "a\nb", false),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(
+                    Pattern::new(pattern).matches(text),
+                    is_match,
+                    "{pattern:?} {text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_used_are_named() {
+        for bad in ["(", "a)|(.*", "a{1000}{1000}{1000}"] {
+            assert!(check(bad).unwrap_err().contains("not usable"), "{bad}");
+        }
+        assert_eq!(check("team/.*"), Ok(()));
+    }
+}
