@@ -17,8 +17,12 @@ use crate::{
     api::{self, Api, Hosts, ServeError, ServerOptions, TlsFiles},
     auth::{
         driver::{AuthDriver, AuthError},
+        issued_secret::SecretHasher,
+        key_file::KeyError,
+        login_limit::LoginLimit,
+        signing_key::ensure_key_file,
         static_users::StaticUsers,
-        token::{KeyError, Tokens, ensure_key_file},
+        token::Tokens,
     },
     clock::{Clock, SystemClock},
     config::Config,
@@ -29,7 +33,7 @@ use crate::{
     model::user::User,
     registry::{
         Backend, Backends, DbUsers, Downloads, MoveSettings, Parts, Registry, Settings,
-        bootstrap::FirstStart, pull_log,
+        bootstrap::FirstStart, pull_log, revoke,
     },
     telemetry::Metrics,
 };
@@ -123,6 +127,8 @@ impl App {
             drivers: vec![static_users(&config, &db, &clock)?],
             db: db.clone(),
             tokens,
+            secret_hasher: SecretHasher::open(&config.secret_key_file())?,
+            login_limit: LoginLimit::new(config.auth.login_limits.clone()),
             clock,
             ids: Ids::Random,
             settings: Settings {
@@ -131,6 +137,8 @@ impl App {
                 chunk_bytes: config.limits.chunk_bytes,
                 pull_token: Duration::from_secs(config.auth.pull_token_seconds),
                 push_token: Duration::from_secs(config.auth.push_token_seconds),
+                refresh_token: Duration::from_secs(config.auth.refresh_token_seconds),
+                personal_token: Duration::from_secs(config.auth.personal_token_seconds),
                 moves: MoveSettings {
                     grace: Duration::from_secs(config.moves.grace_seconds),
                     bytes_per_second: config.moves.bytes_per_second,
@@ -175,6 +183,8 @@ impl App {
                 return Err(AppError::Unmigrated(pending.join(", ")));
             }
         }
+        // Before the first request: a node that was just started must not accept what was revoked.
+        self.registry.revocations_refresh().await?;
         let chosen = self.config.auth.initial_admin_password.as_ref();
         Ok(self
             .registry
@@ -217,9 +227,11 @@ impl App {
             }),
         };
         let flusher = tokio::spawn(flush_pulls(Arc::clone(&self.registry)));
+        let revoker = tokio::spawn(watch_revocations(Arc::clone(&self.registry)));
         let jobs = janitor::start(&self.registry);
         let served = api::serve(api, options, listeners, stop).await;
         flusher.abort();
+        revoker.abort();
         // A job can be cut off anywhere; another node, or this one after its next start, goes on.
         drop(jobs);
         if let Err(error) = self.registry.pulls_flush().await {
@@ -237,6 +249,24 @@ async fn flush_pulls(registry: Arc<Registry>) {
         if let Err(error) = registry.pulls_flush().await {
             warn!(error = ?error, "pulls were not noted");
         }
+    }
+}
+
+/// Learns what other nodes have revoked.
+async fn watch_revocations(registry: Arc<Registry>) {
+    let mut ticks = tokio::time::interval(revoke::REFRESH_EVERY);
+    let mut until_sweep = 0_u32;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = registry.revocations_refresh().await {
+            warn!(error = ?error, "revocations could not be read; those that were known still count");
+        }
+        if until_sweep == 0
+            && let Err(error) = registry.identity_sweep().await
+        {
+            warn!(error = ?error, "ended secrets and revocations were not removed");
+        }
+        until_sweep = until_sweep.checked_sub(1).unwrap_or(revoke::SWEEP_EVERY);
     }
 }
 
@@ -299,6 +329,7 @@ fn static_users(
         name: user.name.clone(),
         password_hash: user.password_hash.expose().to_owned(),
         grants: user.grants.clone(),
+        is_disabled: false,
     });
     Ok(Arc::new(StaticUsers::new(
         users,

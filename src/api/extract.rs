@@ -1,6 +1,6 @@
 //! From a request to the values that use cases take.
 
-use std::str::FromStr;
+use std::{net::IpAddr, str::FromStr};
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header, web};
 use futures::future::{FutureExt as _, LocalBoxFuture};
@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use super::{Api, origin::Origin, render::OciError, request_log::RequestFacts};
 use crate::{
     auth::{
-        authorization::Authorization,
+        authorization::{Authorization, MAX_HEADER_BYTES},
         scope::{Action, Scope},
     },
     error::{Code, Error, Result},
@@ -19,6 +19,12 @@ use crate::{
         caller::Caller,
     },
 };
+
+/// On `/v2/`, where `X-Auth-Token` alone does not count, this says that it is meant, as with Keppel.
+const KEPPEL: &[u8] = b"keppel";
+
+/// The header in which services of OpenStack take a token.
+const X_AUTH_TOKEN: &str = "x-auth-token";
 
 /// What every handler needs.
 pub fn api(request: &HttpRequest) -> Result<web::Data<Api>> {
@@ -101,13 +107,58 @@ pub fn page_size(request: &HttpRequest) -> Result<Option<u64>> {
 
 /// The `Authorization` header.
 pub fn authorization(request: &HttpRequest) -> Result<Option<Authorization>> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
-        return Ok(None);
+    let refused = |message: &'static str| Err(Error::with_message(Code::Unauthorized, message));
+    let mut values = request.headers().get_all(header::AUTHORIZATION);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        // Of two headers a proxy before us may have looked at the other.
+        return match request.headers().contains_key(header::AUTHORIZATION) {
+            true => refused("there is more than one Authorization header"),
+            false => Ok(None),
+        };
     };
+    if value.as_bytes().trim_ascii().eq_ignore_ascii_case(KEPPEL) {
+        return match keystone_token(request)? {
+            None => refused("Authorization: keppel needs a token in X-Auth-Token"),
+            token => Ok(token),
+        };
+    }
     let parsed = Authorization::parse(value.as_bytes());
     parsed
         .map(Some)
         .map_err(|error| Error::with_message(Code::Unauthorized, error.to_string()))
+}
+
+/// The token of Keystone in `X-Auth-Token`.
+fn keystone_token(request: &HttpRequest) -> Result<Option<Authorization>> {
+    let mut values = request.headers().get_all(X_AUTH_TOKEN);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return match request.headers().contains_key(X_AUTH_TOKEN) {
+            true => Err(Error::with_message(
+                Code::Unauthorized,
+                "there is more than one X-Auth-Token header",
+            )),
+            false => Ok(None),
+        };
+    };
+    let token = value.to_str().ok().filter(|token| {
+        (1..=MAX_HEADER_BYTES).contains(&token.len()) && !token.contains(char::is_whitespace)
+    });
+    let token = token
+        .ok_or_else(|| Error::with_message(Code::Unauthorized, "X-Auth-Token holds no token"))?;
+    Ok(Some(Authorization::KeystoneToken(token.to_owned())))
+}
+
+/// What a client of the management API offers: there `X-Auth-Token` is enough.
+pub fn api_authorization(request: &HttpRequest) -> Result<Option<Authorization>> {
+    match authorization(request)? {
+        None => keystone_token(request),
+        some => Ok(some),
+    }
+}
+
+/// The address that the client has, as far as proxies can be believed.
+pub fn client_address(request: &HttpRequest, api: &Api) -> Option<IpAddr> {
+    Origin::of(request, &api.hosts).client
 }
 
 /// Who asks.
@@ -115,11 +166,12 @@ pub async fn caller(request: &HttpRequest, api: &Api) -> Result<Caller> {
     let origin = Origin::of(request, &api.hosts);
     let challenge = origin.challenge(&api.hosts);
     let header = challenge.header(&[], None);
+    let anonymous = Caller::anonymous(challenge, origin.remapped_to);
     let authorization =
         authorization(request).map_err(|error| error.with_header("WWW-Authenticate", header))?;
     let caller = api
         .registry
-        .caller(authorization, challenge, origin.remapped_to)
+        .caller(authorization, origin.client, anonymous)
         .await?;
     RequestFacts::set_caller(request, caller.display_name());
     Ok(caller)

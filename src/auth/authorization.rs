@@ -56,6 +56,8 @@ pub enum Authorization {
     },
     /// A token.
     Bearer(String),
+    /// A token of Keystone, from `X-Auth-Token`.
+    KeystoneToken(String),
 }
 
 impl Authorization {
@@ -96,6 +98,7 @@ impl fmt::Debug for Authorization {
         f.write_str(match self {
             Self::Basic { .. } => "Basic(..)",
             Self::Bearer(_) => "Bearer(..)",
+            Self::KeystoneToken(_) => "KeystoneToken(..)",
         })
     }
 }

@@ -1,66 +1,12 @@
 //! The contract between the registry and a source of users.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use crate::model::{account_rights::AccountRights, permission::Permission, user::Grant};
+use crate::model::permission::Permission;
 
-/// The name of the Keystone driver: its users are called otherwise in policies.
-pub const KEYSTONE: &str = "keystone";
-
-/// Somebody who was authenticated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The driver that knows the user.
-    pub driver: String,
-    /// The user's name, unambiguous within the driver.
-    pub user: String,
-    /// What the driver knows about the user's rights.
-    pub facts: Facts,
-}
-
-/// What was known about somebody's rights when they logged in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Facts {
-    /// The driver looks them up when it is asked.
-    Stored,
-    /// A Keystone token's, for the rules of an oslo.policy file.
-    Keystone {
-        /// The names of the roles on the project.
-        roles: Vec<String>,
-        /// `user_id`, `project_id` and the like.
-        attributes: BTreeMap<String, String>,
-    },
-    /// Grants that were derived from what an identity provider says.
-    Granted {
-        /// The grants.
-        grants: Vec<Grant>,
-    },
-    /// A robot's or a service identity's: rights on one account, and nothing else.
-    Account(AccountRights),
-}
-
-impl Identity {
-    /// The name in RBAC policies: `user@domain/project@domain` for users of Keystone, `driver:name` for all
-    /// others.
-    pub fn policy_name(&self) -> String {
-        if self.driver == KEYSTONE {
-            self.user.clone()
-        } else {
-            self.to_string()
-        }
-    }
-}
-
-/// The name in logs and tokens.
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.driver, self.user)
-    }
-}
+pub use crate::model::identity::{Facts, Identity, KEYSTONE};
 
 /// What a client offers to prove who it is. There is no `Debug`: it holds secrets.
 #[derive(Clone, Copy)]
@@ -124,4 +70,9 @@ pub trait AuthDriver: fmt::Debug + Send + Sync + 'static {
         permission: Permission,
         auth_tenant_id: &str,
     ) -> Result<bool, AuthError>;
+
+    /// Whether somebody who has logged in before could still do so; asked when a secret of our making is used.
+    async fn still_knows(&self, _who: &Identity) -> Result<bool, AuthError> {
+        Ok(true)
+    }
 }

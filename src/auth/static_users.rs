@@ -174,11 +174,9 @@ impl AuthDriver for StaticUsers {
             .map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
         let is_right = self.verify(hash, secret).await?;
         match found {
-            Some(user) if is_right => Ok(Some(Identity {
-                driver: NAME.to_owned(),
-                user: user.name,
-                facts: Facts::Stored,
-            })),
+            Some(user) if is_right && !user.is_disabled => {
+                Ok(Some(Identity::new(NAME, user.name, Facts::Stored)))
+            }
             Some(_) => Err(AuthError::Rejected),
             // As slow as a wrong password: nobody learns from the time who exists.
             None => Ok(None),
@@ -193,9 +191,16 @@ impl AuthDriver for StaticUsers {
     ) -> Result<bool, AuthError> {
         let user = self.find(&who.user).await?;
         Ok(user.is_some_and(|user| {
-            user.grants
-                .iter()
-                .any(|grant| grant.gives(permission, auth_tenant_id))
+            !user.is_disabled
+                && user
+                    .grants
+                    .iter()
+                    .any(|grant| grant.gives(permission, auth_tenant_id))
         }))
+    }
+
+    async fn still_knows(&self, who: &Identity) -> Result<bool, AuthError> {
+        let user = self.find(&who.user).await?;
+        Ok(user.is_some_and(|user| !user.is_disabled))
     }
 }

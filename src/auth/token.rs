@@ -1,34 +1,27 @@
-//! Our own tokens: EdDSA-signed JWTs in the form of Docker's token authentication.
+//! Our own tokens: signed JWTs in the form of Docker's token authentication.
 //!
-//! The algorithm is pinned; nothing in a token's own header is believed but the key id, and that only
+//! The algorithm is that of our key; nothing in a token's own header is believed but the key id, and that only
 //! chooses among our keys. A token that was verified once is remembered by its hash, since checking a
 //! signature costs more than all else that a small pull does.
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use aws_lc_rs::{
-    digest,
-    rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair as _},
-};
-use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header,
-};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use quick_cache::sync::Cache;
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
     driver::Identity,
+    key_file::KeyError,
     scope::{Action, Scope},
+    signing_key::{Jwk, SigningKey},
 };
 use crate::clock::Clock;
 
@@ -59,6 +52,9 @@ pub struct Claims {
     pub jti: String,
     /// What it allows, by names as the client asked for them.
     pub access: Vec<Scope>,
+    /// Where the credentials came from that it was got with, for audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Who it is for, if the catalog may be listed: what is in it depends on the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Identity>,
@@ -68,6 +64,11 @@ impl Claims {
     /// When the token expires.
     pub fn expires_at(&self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.exp, 0).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+
+    /// When the token was issued, in seconds since 1970.
+    pub fn issued_at(&self) -> i64 {
+        self.iat
     }
 
     /// Whether the token allows `action` on the repository that the client calls `name`.
@@ -90,30 +91,6 @@ impl Claims {
     }
 }
 
-/// The signing keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The file cannot be read or made.
-    #[error("cannot use the signing key {}: {source}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not an Ed25519 key.
-    #[error("{} is not an Ed25519 private key in PEM form (PKCS #8): {reason}", path.display())]
-    Format {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The machine gives no random bytes.
-    #[error("cannot make a signing key")]
-    Random,
-}
-
 /// Why a token is not accepted; which of these it is, is for the log only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -125,79 +102,11 @@ pub enum TokenError {
     WrongAudience(String),
 }
 
-struct Key {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    id: String,
-}
-
-impl Key {
-    fn read(path: &Path) -> Result<Self, KeyError> {
-        let format = |reason: String| KeyError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        let pem = fs::read(path).map_err(|source| KeyError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|e| format(format!("{e:?}")))?;
-        let der = der.secret_pkcs8_der();
-        let pair =
-            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|e| format(e.to_string()))?;
-        let public = pair.public_key().as_ref();
-        let id = hex::encode(&digest::digest(&digest::SHA256, public).as_ref()[..8]);
-        let decoding = DecodingKey::from_ed_components(&BASE64_URL_SAFE_NO_PAD.encode(public))
-            .map_err(|e| format(e.to_string()))?;
-        Ok(Self {
-            encoding: EncodingKey::from_ed_der(der),
-            decoding,
-            id,
-        })
-    }
-}
-
-/// Makes a key if there is none, readable by its owner only; `true` if it was made.
-pub fn ensure_key_file(path: &Path) -> Result<bool, KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    };
-    if path.try_exists().map_err(failed)? {
-        return Ok(false);
-    }
-    let document =
-        Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(|_| KeyError::Random)?;
-    let body = BASE64_STANDARD.encode(document.as_ref());
-    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
-    // Written under another name first: a crash must not leave half a key that stops the next start.
-    // A name of its own: of two that start at once none may write into, or take away, the other's draft.
-    let mut random = [0; 8];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| KeyError::Random)?;
-    let draft = path.with_extension(format!("{}.new", hex::encode(random)));
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed)?;
-    io::Write::write_all(&mut file, pem.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    // Not a rename: two processes that start at once must end up with the same key.
-    match fs::hard_link(&draft, path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
-    }
-    fs::remove_file(&draft).map_err(failed)?;
-    Ok(true)
-}
-
 /// Issues and verifies tokens.
 pub struct Tokens {
-    current: Key,
-    accepted: HashMap<String, DecodingKey>,
+    current: SigningKey,
+    accepted: HashMap<String, (Algorithm, DecodingKey)>,
+    public: Vec<Jwk>,
     clock: Arc<dyn Clock>,
     verified: Cache<[u8; 32], Arc<Claims>>,
 }
@@ -207,6 +116,8 @@ pub struct Tokens {
 pub struct TokenRequest {
     /// `<driver>:<user>`, or empty for the anonymous.
     pub subject: String,
+    /// Where the credentials came from, for audit.
+    pub origin: Option<String>,
     /// The user, if the token can list the catalog.
     pub who: Option<Identity>,
     /// The registry's name as the client knows it.
@@ -226,18 +137,27 @@ impl Tokens {
         previous: &[PathBuf],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeyError> {
-        let current = Key::read(current)?;
-        let mut accepted = HashMap::from([(current.id.clone(), current.decoding.clone())]);
+        let current = SigningKey::read(current)?;
+        let mut public = vec![current.public.clone()];
+        let known = (current.algorithm, current.decoding.clone());
+        let mut accepted = HashMap::from([(current.id.clone(), known)]);
         for path in previous {
-            let key = Key::read(path)?;
-            accepted.insert(key.id, key.decoding);
+            let key = SigningKey::read(path)?;
+            public.push(key.public);
+            accepted.insert(key.id, (key.algorithm, key.decoding));
         }
         Ok(Self {
             current,
             accepted,
+            public,
             clock,
             verified: Cache::new(REMEMBERED),
         })
+    }
+
+    /// The public keys, for others who want to check our tokens (RFC 7517).
+    pub fn jwks(&self) -> &[Jwk] {
+        &self.public
     }
 
     /// Signs a token.
@@ -252,9 +172,10 @@ impl Tokens {
             exp: (now + request.lifetime).timestamp(),
             jti: request.jti,
             access: request.access,
+            origin: request.origin,
             who: request.who,
         };
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(self.current.algorithm);
         header.kid = Some(self.current.id.clone());
         jsonwebtoken::encode(&header, &claims, &self.current.encoding)
             .map_err(|error| TokenError::Foreign(error.to_string()))
@@ -285,8 +206,8 @@ impl Tokens {
         }
         let header = decode_header(token).map_err(|e| foreign(&e))?;
         let key = header.kid.as_ref().and_then(|id| self.accepted.get(id));
-        let key = key.ok_or_else(|| foreign(&"unknown key"))?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
+        let (algorithm, key) = key.ok_or_else(|| foreign(&"unknown key"))?;
+        let mut validation = Validation::new(*algorithm);
         // Times are checked against our own clock, the audience against the request.
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -314,6 +235,9 @@ impl fmt::Debug for Tokens {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::super::signing_key::ensure_key_file;
     use super::*;
     use crate::clock::SystemClock;
 
@@ -326,6 +250,7 @@ mod tests {
     fn request(audience: &str) -> TokenRequest {
         TokenRequest {
             subject: "static:ann".into(),
+            origin: None,
             who: None,
             audience: audience.into(),
             access: vec![Scope::repository("a/b", [Action::Pull])],
@@ -393,18 +318,36 @@ mod tests {
         }
     }
 
+    /// A P-256 key, made by `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`.
+    const P256: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgVru24bRmQBh+LiaF\nJZiCmCLsG0JXdqJl894HFMDwE9GhRANCAATS0V8DOIkrJSud9w149iAzpoBMWhi+\n91RUXByDfaRJqA64Th+vTUc+zFlmPqMgklteEGA4u3BGEH8Sa7A4wxTa\n-----END PRIVATE KEY-----\n";
+
     #[test]
-    fn the_key_file_is_private_and_made_once() {
-        use std::os::unix::fs::PermissionsExt as _;
+    fn es256_keys_sign_too_and_no_algorithm_passes_for_the_other() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        assert!(ensure_key_file(&path).unwrap());
-        let first = fs::read(&path).unwrap();
-        assert!(!ensure_key_file(&path).unwrap());
-        assert_eq!(fs::read(&path).unwrap(), first);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
+        let path = folder.path().join("p256");
+        std::fs::write(&path, P256).unwrap();
+        let old = open(folder.path(), "ed", &[]);
+        let tokens =
+            Tokens::open(&path, &[folder.path().join("ed")], Arc::new(SystemClock)).unwrap();
+        let token = tokens.issue(request("host")).unwrap();
+        assert_eq!(decode_header(&token).unwrap().alg, Algorithm::ES256);
+        assert!(tokens.verify(&token, "host").is_ok());
+        let before = old.issue(request("host")).unwrap();
+        assert!(tokens.verify(&before, "host").is_ok());
+        // The key id of the one and the signature of the other.
+        let parts: Vec<&str> = before.split('.').collect();
+        let header = format!(
+            r#"{{"alg":"EdDSA","typ":"JWT","kid":"{}"}}"#,
+            tokens.current.id
         );
+        let header = BASE64_URL_SAFE_NO_PAD.encode(header);
+        let mixed = format!("{header}.{}.{}", parts[1], parts[2]);
+        assert!(tokens.verify(&mixed, "host").is_err());
+        let kinds: Vec<String> = tokens
+            .jwks()
+            .iter()
+            .map(|key| serde_json::to_value(key).unwrap()["kty"].to_string())
+            .collect();
+        assert_eq!(kinds, ["\"EC\"", "\"OKP\""]);
     }
 }

@@ -4,6 +4,7 @@
 //! error: a misspelt `trusted_proxies` must not silently trust nobody. Besides the flags of the command line no
 //! other module reads the environment. How text becomes values is in `load.rs`.
 
+mod auth;
 mod load;
 mod storage;
 
@@ -19,8 +20,7 @@ use serde::Deserialize;
 use storage_drivers::StorageConfig;
 use url::Url;
 
-use crate::model::user::Grant;
-
+pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
 pub use load::ConfigError;
 pub use storage::{BackendConfig, CommonConfig, DownloadsConfig, MovesConfig};
 pub use storage_drivers::Secret;
@@ -105,46 +105,6 @@ pub struct DatabaseConfig {
     pub migrate_at_start: bool,
 }
 
-/// Who may log in, and how tokens are made.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthConfig {
-    /// The Ed25519 key that signs tokens, PEM (PKCS #8). Made in the data directory when missing.
-    pub signing_key_file: Option<PathBuf>,
-    /// Keys that signed before; their tokens are still accepted.
-    #[serde(deserialize_with = "load::one_or_many")]
-    pub previous_key_files: Vec<PathBuf>,
-    /// How long a token that can only pull is valid.
-    pub pull_token_seconds: u64,
-    /// How long a token that can push is valid.
-    pub push_token_seconds: u64,
-    /// The password of `admin` on the first start; random and printed once when missing.
-    pub initial_admin_password: Option<Secret>,
-    /// Users of the `static_users` driver, besides those in the database.
-    pub static_users: StaticUsersConfig,
-}
-
-/// Users that stand in the configuration.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StaticUsersConfig {
-    /// The users. One of these names hides a user of the same name in the database.
-    pub users: Vec<StaticUser>,
-}
-
-/// One user of the configuration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StaticUser {
-    /// The login name.
-    pub name: String,
-    /// An argon2id hash in PHC form; `kontor user hash-password` makes one.
-    pub password_hash: Secret,
-    /// What the user may do.
-    #[serde(default)]
-    pub grants: Vec<Grant>,
-}
-
 /// Bounds on what a client may send.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -223,19 +183,6 @@ impl Default for DatabaseConfig {
     }
 }
 
-impl Default for AuthConfig {
-    fn default() -> Self {
-        Self {
-            signing_key_file: None,
-            previous_key_files: Vec::new(),
-            pull_token_seconds: 15 * 60,
-            push_token_seconds: 60 * 60,
-            initial_admin_password: None,
-            static_users: StaticUsersConfig::default(),
-        }
-    }
-}
-
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
@@ -273,6 +220,14 @@ impl Config {
             .signing_key_file
             .clone()
             .unwrap_or_else(|| self.data_dir.join("signing-key.pem"))
+    }
+
+    /// Where the key lies under which secrets are hashed.
+    pub fn secret_key_file(&self) -> PathBuf {
+        self.auth
+            .secret_key_file
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("secret-key"))
     }
 
     /// The storage backends by name, with the default filled in.
@@ -344,26 +299,7 @@ impl Config {
                 "it must lie between 1 and 4294967296: Swift takes no objects over 5 GiB",
             );
         }
-        if self.auth.pull_token_seconds < 60 || self.auth.push_token_seconds < 60 {
-            return fault(
-                "auth.pull_token_seconds",
-                "tokens must be valid for 60 seconds at least",
-            );
-        }
-        for user in &self.auth.static_users.users {
-            if user.name.is_empty() || user.name.contains(':') {
-                return fault(
-                    "auth.static_users.users",
-                    "a user name must not be empty or hold a colon",
-                );
-            }
-            if !user.password_hash.expose().starts_with("$argon2id$") {
-                return fault(
-                    "auth.static_users.users",
-                    "password_hash must be an argon2id hash; `kontor user hash-password` makes one",
-                );
-            }
-        }
+        self.auth.validate()?;
         Ok(self)
     }
 }

@@ -129,6 +129,49 @@ diesel::table! {
         password_hash -> Text,
         grants -> Text,
         created_at -> Timestamp,
+        is_disabled -> Bool,
+    }
+}
+
+diesel::table! {
+    robots (id) {
+        id -> Text,
+        account_name -> Text,
+        name -> Text,
+        description -> Text,
+        permissions -> Text,
+        repositories -> Text,
+        is_disabled -> Bool,
+        expires_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+        created_by -> Text,
+        last_used_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    secrets (id) {
+        id -> Text,
+        kind -> Text,
+        hash -> Text,
+        subject -> Text,
+        identity -> Text,
+        description -> Text,
+        audience -> Nullable<Text>,
+        parent_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        created_by -> Text,
+        expires_at -> Nullable<Timestamp>,
+        last_used_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    revocations (kind, value) {
+        kind -> Text,
+        value -> Text,
+        issued_until -> Timestamp,
+        expires_at -> Timestamp,
     }
 }
 
@@ -166,6 +209,7 @@ diesel::joinable!(uploads -> repos (repo_id));
 diesel::joinable!(upload_chunks -> uploads (upload_id));
 diesel::joinable!(manifests -> repos (repo_id));
 diesel::joinable!(tags -> repos (repo_id));
+diesel::joinable!(robots -> accounts (account_name));
 diesel::joinable!(storage_moves -> accounts (account_name));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -182,6 +226,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     manifest_manifest_refs,
     tags,
     users,
+    robots,
+    secrets,
+    revocations,
     storage_moves,
     containers,
 );

@@ -9,22 +9,40 @@ use crate::{
     model::user::{Grant, User},
 };
 
+const COLUMNS: (
+    users::name,
+    users::password_hash,
+    users::grants,
+    users::is_disabled,
+) = (
+    users::name,
+    users::password_hash,
+    users::grants,
+    users::is_disabled,
+);
+
+fn user(
+    (name, password_hash, grants, is_disabled): (String, String, String, bool),
+) -> Result<User> {
+    let grants: Vec<Grant> = serde_json::from_str(&grants).map_err(Error::internal)?;
+    Ok(User {
+        name,
+        password_hash,
+        grants,
+        is_disabled,
+    })
+}
+
 /// The user of that name.
 pub fn user_find(conn: &mut Conn, name: &str) -> Result<Option<User>> {
-    let row: Option<(String, String)> = users::table
-        .find(name)
-        .select((users::password_hash, users::grants))
-        .first(conn)
-        .optional()?;
-    row.map(|(password_hash, grants)| {
-        let grants: Vec<Grant> = serde_json::from_str(&grants).map_err(Error::internal)?;
-        Ok(User {
-            name: name.to_owned(),
-            password_hash,
-            grants,
-        })
-    })
-    .transpose()
+    let row = users::table.find(name).select(COLUMNS).first(conn);
+    row.optional()?.map(user).transpose()
+}
+
+/// All users by name.
+pub fn user_list(conn: &mut Conn) -> Result<Vec<User>> {
+    let rows: Vec<_> = users::table.select(COLUMNS).order(users::name).load(conn)?;
+    rows.into_iter().map(user).collect()
 }
 
 /// Stores a new user; `false` if the name is taken.
@@ -35,6 +53,7 @@ pub fn user_insert(conn: &mut Conn, user: &User, now: DateTime<Utc>) -> Result<b
             users::name.eq(&user.name),
             users::password_hash.eq(&user.password_hash),
             users::grants.eq(grants),
+            users::is_disabled.eq(user.is_disabled),
             users::created_at.eq(now.naive_utc()),
         ))
         .on_conflict(users::name)
@@ -49,6 +68,25 @@ pub fn user_set_password(conn: &mut Conn, name: &str, password_hash: &str) -> Re
         .set(users::password_hash.eq(password_hash))
         .execute(conn)?;
     Ok(count == 1)
+}
+
+/// Replaces what a user may do and whether it may log in; `false` if there is no such user.
+pub fn user_update(
+    conn: &mut Conn,
+    name: &str,
+    grants: &[Grant],
+    is_disabled: bool,
+) -> Result<bool> {
+    let grants = serde_json::to_string(grants).map_err(Error::internal)?;
+    let count = diesel::update(users::table.find(name))
+        .set((users::grants.eq(grants), users::is_disabled.eq(is_disabled)))
+        .execute(conn)?;
+    Ok(count == 1)
+}
+
+/// Removes a user; `false` if there is no such user.
+pub fn user_delete(conn: &mut Conn, name: &str) -> Result<bool> {
+    Ok(diesel::delete(users::table.find(name)).execute(conn)? == 1)
 }
 
 /// How many users there are.

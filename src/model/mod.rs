@@ -2,8 +2,12 @@
 
 pub mod account;
 pub mod account_rights;
+pub mod identity;
 pub mod pattern;
 pub mod permission;
 pub mod rbac_policy;
+pub mod revocation;
+pub mod robot;
+pub mod secret;
 pub mod storage_move;
 pub mod user;

@@ -9,6 +9,21 @@ use super::permission::Permission;
 /// The grant of every auth tenant.
 pub const ANY_AUTH_TENANT: &str = "*";
 
+/// The longest name of a user, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// What a name of a user must be like.
+pub const USER_NAME_RULE: &str = "a user name has 1 to 128 bytes, no colon, slash or control character, and no space at its ends";
+
+/// Whether somebody can be called so: a colon would end the name in Basic authentication, a slash would make it
+/// look like one of Keystone in policies.
+pub fn is_user_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_NAME_BYTES
+        && name.trim() == name
+        && !name.contains(|c: char| matches!(c, ':' | '/') || c.is_control())
+}
+
 /// Permissions on all accounts of an auth tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,4 +59,6 @@ pub struct User {
     pub password_hash: String,
     /// What the user may do.
     pub grants: Vec<Grant>,
+    /// Whether the user cannot log in.
+    pub is_disabled: bool,
 }

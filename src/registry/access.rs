@@ -5,7 +5,7 @@
 //! for at the drivers and the account's policies; the anonymous have the policies only. Unknown
 //! accounts and forbidden ones look the same to those without a right to know.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, net::IpAddr};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     auth::{
         authorization::Authorization,
-        challenge::{Challenge, ChallengeError},
+        challenge::ChallengeError,
         driver::{AuthError, Credentials, Identity},
         scope::{Action, Scope},
         token::Claims,
@@ -28,7 +28,10 @@ use crate::{
 };
 
 /// How long after its expiry a token may still finish an upload that began before it.
-const UPLOAD_GRACE: TimeDelta = TimeDelta::hours(24);
+pub(super) const UPLOAD_GRACE: TimeDelta = TimeDelta::hours(24);
+
+/// What is asked for where our own tokens are not taken.
+pub(super) const BASIC_CHALLENGE: &str = "Basic realm=\"kontor\"";
 
 /// A permission on a repository, as a type.
 pub trait RepoPermission: fmt::Debug + Send + Sync + 'static {
@@ -115,56 +118,48 @@ pub struct Demand {
 }
 
 impl Registry {
-    /// Who asks. Wrong credentials are an error; a broken or expired token too, except that an expired
-    /// one may finish an upload.
+    /// Who asks, from the view of somebody anonymous. Wrong credentials are an error; a broken or revoked token
+    /// too. That one has expired is seen later: it may finish an upload.
     pub async fn caller(
         &self,
         authorization: Option<Authorization>,
-        challenge: Challenge,
-        remapped_to: Option<AccountName>,
+        client: Option<IpAddr>,
+        mut caller: Caller,
     ) -> Result<Caller> {
-        let mut caller = Caller {
-            authority: Authority::Anonymous,
-            challenge,
-            remapped_to,
-        };
         match authorization {
             None => {}
             Some(Authorization::Basic { user, password }) => {
-                match self.authenticate(&user, &password).await {
-                    Ok(identity) => caller.authority = Authority::User(identity),
-                    Err(error @ (AuthError::Rejected | AuthError::Misused(_))) => {
-                        return Err(rejected(&caller, &error));
-                    }
-                    Err(error) => return Err(unavailable(error)),
-                }
+                let (user, secret) = (user.as_str(), password.as_str());
+                let offered = Credentials::Password { user, secret };
+                caller.authority = self.user_authority(offered, client, &caller).await?;
+            }
+            Some(Authorization::KeystoneToken(token)) => {
+                let offered = Credentials::KeystoneToken(&token);
+                caller.authority = self.user_authority(offered, client, &caller).await?;
             }
             Some(Authorization::Bearer(token)) => {
-                match self.tokens.verify(&token, &caller.challenge.service) {
-                    Ok(claims) => caller.authority = Authority::Token(claims),
-                    Err(error) => {
-                        let refusal = caller.unauthorized(&[], Some(ChallengeError::InvalidToken));
-                        return Err(refusal.caused_by(error));
-                    }
+                let refused = || caller.unauthorized(&[], Some(ChallengeError::InvalidToken));
+                let claims = self.tokens.verify(&token, &caller.challenge.service);
+                let claims = claims.map_err(|error| refused().caused_by(error))?;
+                if self.is_revoked(&claims) {
+                    return Err(refused());
                 }
+                caller.authority = Authority::Token(claims);
             }
         }
         Ok(caller)
     }
 
-    /// Asks the drivers in order who has this name and password.
-    pub(super) async fn authenticate(
+    async fn user_authority(
         &self,
-        user: &str,
-        secret: &str,
-    ) -> Result<Identity, AuthError> {
-        for driver in &self.drivers {
-            let offered = Credentials::Password { user, secret };
-            if let Some(identity) = driver.authenticate(offered).await? {
-                return Ok(identity);
-            }
+        offered: Credentials<'_>,
+        client: Option<IpAddr>,
+        caller: &Caller,
+    ) -> Result<Authority> {
+        match self.login(offered, client).await {
+            Ok(login) => Ok(Authority::User(login.identity)),
+            Err(error) => Err(refused_login(error, &caller.challenge.header(&[], None))),
         }
-        Err(AuthError::Rejected)
     }
 
     /// Whether a caller is somebody, for the base of the API (`/v2/`): everybody else is challenged,
@@ -271,15 +266,33 @@ impl Registry {
         }
     }
 
-    /// The user behind a caller of the management API, which takes no repository tokens.
-    pub fn admin(&self, caller: &Caller) -> Result<Identity> {
-        match &caller.authority {
-            Authority::User(identity) => Ok(identity.clone()),
-            _ => Err(Error::with_message(
-                Code::Unauthorized,
-                "log in with a user name and a password (Basic authentication)",
-            )
-            .with_header("WWW-Authenticate", "Basic realm=\"kontor\"")),
+    /// The user behind a request to the management API: a name and a password (which may be a personal access
+    /// token), `X-Auth-Token`, or a JWT of an identity provider. It takes no repository tokens.
+    pub async fn admin(
+        &self,
+        authorization: Option<Authorization>,
+        client: Option<IpAddr>,
+    ) -> Result<Identity> {
+        let login = match &authorization {
+            Some(Authorization::Basic { user, password }) => {
+                let (user, secret) = (user.as_str(), password.as_str());
+                self.login(Credentials::Password { user, secret }, client)
+                    .await
+            }
+            Some(Authorization::KeystoneToken(token)) => {
+                self.login(Credentials::KeystoneToken(token), client).await
+            }
+            Some(Authorization::Bearer(token)) => self.login(Credentials::Jwt(token), client).await,
+            None => {
+                let message =
+                    "log in with a user name and a password (Basic authentication) or X-Auth-Token";
+                return Err(Error::with_message(Code::Unauthorized, message)
+                    .with_header("WWW-Authenticate", BASIC_CHALLENGE));
+            }
+        };
+        match login {
+            Ok(login) => Ok(login.identity),
+            Err(error) => Err(refused_login(error, BASIC_CHALLENGE)),
         }
     }
 
@@ -298,15 +311,14 @@ impl Registry {
             .await?;
         let unknown = || Error::with_message(Code::NotFound, format!("there is no account {name}"));
         let account = account.ok_or_else(unknown)?;
-        let tenant = account.auth_tenant_id.as_str();
         if self
-            .driver_permits(Some(identity), permission, tenant)
+            .user_may_with_account(Some(identity), &account, permission)
             .await?
         {
             return Ok(AccountAccess { account });
         }
         if self
-            .driver_permits(Some(identity), Permission::View, tenant)
+            .user_may_with_account(Some(identity), &account, Permission::View)
             .await?
         {
             let message = format!(
@@ -319,9 +331,15 @@ impl Registry {
     }
 }
 
-fn rejected(caller: &Caller, error: &AuthError) -> Error {
-    Error::with_message(Code::Unauthorized, error.to_string())
-        .with_header("WWW-Authenticate", caller.challenge.header(&[], None))
+/// What a client is told when a login has failed. Only wrong credentials are a 401.
+pub(super) fn refused_login(error: AuthError, challenge: &str) -> Error {
+    match error {
+        AuthError::Rejected | AuthError::Misused(_) => {
+            Error::with_message(Code::Unauthorized, error.to_string())
+                .with_header("WWW-Authenticate", challenge.to_owned())
+        }
+        AuthError::Limited { .. } | AuthError::Unavailable(_) => unavailable(error),
+    }
 }
 
 /// What a client is told when a driver could not say yes or no, or will not at present.

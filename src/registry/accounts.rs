@@ -2,7 +2,7 @@
 
 use storage_drivers::StorageError;
 
-use super::{Registry, access::AccountAccess};
+use super::{Registry, access::AccountAccess, robots::robots_forget};
 use crate::{
     auth::driver::Identity,
     db::{
@@ -231,6 +231,7 @@ impl Registry {
         self.db
             .write(move |conn| {
                 move_forget(conn, &wanted)?;
+                robots_forget(conn, &wanted)?;
                 account_delete(conn, &wanted)
             })
             .await

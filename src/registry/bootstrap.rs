@@ -1,11 +1,11 @@
 //! The first start: a user and an account, so that a newcomer can push at once.
 
-use super::Registry;
+use super::{Registry, users::hash};
 use crate::{
     auth::password,
     db::{
         accounts::account_find,
-        users::{user_count, user_insert, user_set_password},
+        users::{user_count, user_insert},
     },
     error::{Code, Error, Result},
     model::{
@@ -72,6 +72,7 @@ impl Registry {
             name: ADMIN.to_owned(),
             password_hash: hash(secret).await?,
             grants: vec![Grant::everything()],
+            is_disabled: false,
         };
         let now = self.clock.now();
         let is_ours = self
@@ -80,24 +81,4 @@ impl Registry {
             .await?;
         Ok(is_ours.then_some(FirstStart { random_password }))
     }
-
-    /// Gives a user of the database a new password.
-    pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
-        let (wanted, hash) = (name.to_owned(), hash(secret).await?);
-        let is_there = self
-            .db
-            .write(move |conn| user_set_password(conn, &wanted, &hash))
-            .await?;
-        if is_there {
-            return Ok(());
-        }
-        let message = format!("there is no user {name} in the database");
-        Err(Error::with_message(Code::NotFound, message))
-    }
-}
-
-async fn hash(secret: &str) -> Result<String> {
-    let secret = secret.to_owned();
-    let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;
-    hashed.map_err(Error::internal)?.map_err(Error::internal)
 }

@@ -33,6 +33,15 @@ pub(super) enum Authority {
 }
 
 impl Caller {
+    /// Somebody who has not logged in (yet).
+    pub fn anonymous(challenge: Challenge, remapped_to: Option<AccountName>) -> Self {
+        Self {
+            authority: Authority::Anonymous,
+            challenge,
+            remapped_to,
+        }
+    }
+
     /// The user for logs: `<driver>:<user>`, or `None` for the anonymous.
     pub fn display_name(&self) -> Option<String> {
         match &self.authority {

@@ -18,23 +18,30 @@ mod copy_stream;
 mod delete_blob;
 mod delete_manifest;
 mod health;
+mod login;
 mod loose_objects;
 mod mount_blob;
 pub mod move_account;
 mod move_copy;
 mod namespaces;
 mod permits;
+pub mod personal_tokens;
 pub mod pull_blob;
 pub mod pull_log;
 mod pull_manifest;
 pub mod push_blob;
 pub mod push_manifest;
 pub mod referrers;
+pub mod revoke;
+pub mod robots;
 mod tags;
 pub mod tokens;
-mod users;
+pub mod users;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -44,10 +51,13 @@ use pull_log::PullLog;
 pub use users::DbUsers;
 
 use crate::{
-    auth::{driver::AuthDriver, token::Tokens},
+    auth::{
+        driver::AuthDriver, issued_secret::SecretHasher, login_limit::LoginLimit, token::Tokens,
+    },
     clock::Clock,
     db::Db,
     ids::Ids,
+    model::revocation::Revocations,
 };
 
 /// Bounds and times that the configuration sets.
@@ -63,6 +73,10 @@ pub struct Settings {
     pub pull_token: Duration,
     /// How long a token that can push is valid.
     pub push_token: Duration,
+    /// How long a refresh token is valid; zero gives none.
+    pub refresh_token: Duration,
+    /// The longest life of a personal access token.
+    pub personal_token: Duration,
     /// How accounts move between storage backends.
     pub moves: MoveSettings,
     /// Whether blobs are fetched from the object store directly.
@@ -89,6 +103,10 @@ pub struct Parts {
     pub drivers: Vec<Arc<dyn AuthDriver>>,
     /// Our own tokens.
     pub tokens: Tokens,
+    /// The hashes of secrets of our making.
+    pub secret_hasher: SecretHasher,
+    /// Slows down those who guess.
+    pub login_limit: LoginLimit,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh identifiers.
@@ -104,6 +122,9 @@ pub struct Registry {
     backends: Arc<Backends>,
     drivers: Vec<Arc<dyn AuthDriver>>,
     tokens: Tokens,
+    secret_hasher: SecretHasher,
+    login_limit: LoginLimit,
+    revocations: RwLock<Revocations>,
     clock: Arc<dyn Clock>,
     ids: Ids,
     settings: Settings,
@@ -118,6 +139,8 @@ impl Registry {
             backends,
             drivers,
             tokens,
+            secret_hasher,
+            login_limit,
             clock,
             ids,
             settings,
@@ -127,6 +150,9 @@ impl Registry {
             backends: Arc::new(backends),
             drivers,
             tokens,
+            secret_hasher,
+            login_limit,
+            revocations: RwLock::default(),
             clock,
             ids,
             settings,

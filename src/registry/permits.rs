@@ -1,16 +1,16 @@
-//! Whether a user may do something: what the drivers and the account's policies say.
+//! Whether a user may do something: what has to be looked up for the decision, which `auth/authorize.rs` makes.
 
 use std::sync::Arc;
 
 use super::{Registry, access::unavailable};
 use crate::{
     auth::{
-        authorize,
-        driver::{AuthDriver, Identity},
+        authorize::{self, Caller},
+        driver::{AuthDriver, Facts, Identity},
     },
     db::accounts::account_find,
     error::Result,
-    model::{permission::Permission, user::ANY_AUTH_TENANT},
+    model::{account::Account, permission::Permission, user::ANY_AUTH_TENANT},
     oci::{AccountName, FullRepoName},
 };
 
@@ -33,20 +33,13 @@ impl Registry {
                 .driver_permits(identity, permission, ANY_AUTH_TENANT)
                 .await;
         };
-        let is_granted_by_driver = self
-            .driver_permits(identity, permission, &account.auth_tenant_id)
-            .await?;
-        let user = identity.map(Identity::policy_name);
-        let caller = authorize::Caller {
-            user: user.as_deref(),
-            is_granted_by_driver,
-        };
-        Ok(authorize::repo_allows(
-            &account, &name.repo, permission, caller,
-        ))
+        self.decide(identity, &account, permission, |caller| {
+            authorize::repo_allows(&account, &name.repo, permission, caller)
+        })
+        .await
     }
 
-    /// Whether a user may do this in every repository of an account, by a grant on its auth tenant.
+    /// Whether a user may do this in every repository of an account.
     pub(super) async fn user_may_everywhere(
         &self,
         identity: Option<&Identity>,
@@ -57,13 +50,56 @@ impl Registry {
             .db
             .read(move |conn| account_find(conn, &account))
             .await?;
-        let Some(account) = account else {
-            return Ok(false);
-        };
-        self.driver_permits(identity, permission, &account.auth_tenant_id)
-            .await
+        match account {
+            None => Ok(false),
+            Some(account) => {
+                self.user_may_with_account(identity, &account, permission)
+                    .await
+            }
+        }
     }
 
+    /// Whether a user may do this with an account.
+    pub(super) async fn user_may_with_account(
+        &self,
+        identity: Option<&Identity>,
+        account: &Account,
+        permission: Permission,
+    ) -> Result<bool> {
+        self.decide(identity, account, permission, |caller| {
+            authorize::account_allows(account, permission, caller)
+        })
+        .await
+    }
+
+    /// Gathers what is known of a user for a decision on an account.
+    async fn decide(
+        &self,
+        identity: Option<&Identity>,
+        account: &Account,
+        permission: Permission,
+        decision: impl FnOnce(Caller<'_>) -> bool,
+    ) -> Result<bool> {
+        let Some(identity) = identity else {
+            return Ok(decision(Caller::Anonymous));
+        };
+        if let Facts::Account(rights) = &identity.facts {
+            return Ok(decision(Caller::Machine(rights)));
+        }
+        let policy_name = identity.policy_name();
+        let tenant = &account.auth_tenant_id;
+        let is_granted_by_driver = self
+            .driver_permits(Some(identity), permission, tenant)
+            .await?;
+        Ok(decision(Caller::Person {
+            policy_name: &policy_name,
+            is_granted_by_driver,
+            narrowed_to: identity.narrowed_to.as_ref(),
+        }))
+    }
+
+    /// Whether a user may do this with all accounts of an auth tenant, those to come included. A machine has rights
+    /// on its account alone.
     pub(super) async fn driver_permits(
         &self,
         identity: Option<&Identity>,
@@ -73,7 +109,11 @@ impl Registry {
         let Some(identity) = identity else {
             return Ok(false);
         };
-        let Some(driver) = self.driver(&identity.driver) else {
+        let is_narrowed_away = identity
+            .narrowed_to
+            .as_ref()
+            .is_some_and(|rest| !rest.contains(&permission));
+        let Some(driver) = self.driver(&identity.driver).filter(|_| !is_narrowed_away) else {
             return Ok(false);
         };
         driver
@@ -82,7 +122,9 @@ impl Registry {
             .map_err(unavailable)
     }
 
+    /// The driver of that name; drivers of several sources have a name for each, `<driver>.<source>`.
     pub(super) fn driver(&self, name: &str) -> Option<&Arc<dyn AuthDriver>> {
-        self.drivers.iter().find(|driver| driver.name() == name)
+        let own = name.split_once('.').map_or(name, |(driver, _)| driver);
+        self.drivers.iter().find(|driver| driver.name() == own)
     }
 }

@@ -1,24 +1,64 @@
 //! The token service: who asks, and how much of what it asks for it gets.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Registry, access::unavailable, caller::EVERY_REPO};
+use super::{
+    Registry,
+    access::{BASIC_CHALLENGE, refused_login},
+    caller::EVERY_REPO,
+    login::{LoggedIn, can_be_refreshed},
+};
 use crate::{
     auth::{
-        driver::{AuthError, Identity},
+        driver::{AuthError, Credentials, Identity},
+        issued_secret,
         scope::{Action, ResourceType, Scope},
         token::TokenRequest,
     },
-    error::{Code, Error, Result},
-    model::permission::Permission,
+    db::secrets::{secret_insert, secrets_limit},
+    error::{Error, Result},
+    model::{
+        permission::Permission,
+        secret::{SecretKind, StoredSecret},
+    },
     oci::{AccountName, FullRepoName, RepoName},
 };
 
-/// What a client asks for.
-#[derive(Debug)]
+/// How many refresh tokens somebody may have; the oldest are forgotten.
+const MAX_REFRESH_TOKENS: i64 = 64;
+
+/// What a client shows to get a token.
+pub enum TokenGrant {
+    /// Nothing.
+    Anonymous,
+    /// A name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        secret: String,
+    },
+    /// A refresh token of ours (RFC 6749, section 6).
+    Refresh(String),
+    /// A token of a trusted issuer (RFC 8693).
+    Exchange {
+        /// The JWT.
+        subject_token: String,
+        /// `<account>+<identity>`, if the client says as which service identity it comes.
+        user: Option<String>,
+    },
+}
+
+/// What a client asks for. There is no `Debug`: it holds secrets.
 pub struct TokenOrder {
-    /// A name and a password; the anonymous have none.
-    pub credentials: Option<(String, String)>,
+    /// What it shows.
+    pub grant: TokenGrant,
+    /// Whether it wants a refresh token as well.
+    pub wants_refresh: bool,
+    /// Where it is.
+    pub client: Option<IpAddr>,
     /// The registry's name as the client knows it.
     pub audience: String,
     /// The permissions that it wants.
@@ -27,8 +67,7 @@ pub struct TokenOrder {
     pub remapped_to: Option<AccountName>,
 }
 
-/// What it gets.
-#[derive(Debug)]
+/// What it gets. There is no `Debug`: it holds secrets.
 pub struct IssuedToken {
     /// The token.
     pub token: String,
@@ -38,64 +77,137 @@ pub struct IssuedToken {
     pub issued_at: DateTime<Utc>,
     /// What it allows.
     pub granted: Vec<Scope>,
+    /// Gets new tokens without the password.
+    pub refresh_token: Option<String>,
+    /// Whom it is for, `<driver>:<user>`.
+    pub subject: Option<String>,
 }
 
 impl Registry {
     /// Issues a token. Granting less than was asked for is no error: the client learns it at the
     /// request that needs more.
     pub async fn token_issue(&self, order: TokenOrder) -> Result<IssuedToken> {
-        let identity = match &order.credentials {
-            None => None,
-            Some((user, secret)) => match self.authenticate(user, secret).await {
-                Ok(identity) => Some(identity),
-                Err(error @ (AuthError::Rejected | AuthError::Misused(_))) => {
-                    return Err(Error::with_message(Code::Unauthorized, error.to_string())
-                        .with_header("WWW-Authenticate", "Basic realm=\"kontor\""));
-                }
-                Err(error) => return Err(unavailable(error)),
-            },
-        };
+        let login = self.token_login(&order).await;
+        let login = login.map_err(|error| refused_login(error, BASIC_CHALLENGE))?;
+        let identity = login.as_ref().map(|login| &login.identity);
         let mut granted = Vec::new();
         for scope in order.scopes {
             let remapped_to = order.remapped_to.as_ref();
-            let scope = self.grant(identity.as_ref(), scope, remapped_to).await?;
+            let scope = self.grant(identity, scope, remapped_to).await?;
             granted.extend((!scope.actions.is_empty()).then_some(scope));
         }
-        let can_write = granted.iter().any(|scope| {
-            scope
-                .actions
+        let grants = |actions: &[Action]| {
+            granted
                 .iter()
-                .any(|a| matches!(a, Action::Push | Action::Delete))
-        });
-        let can_list = granted
-            .iter()
-            .any(|scope| scope.actions.contains(&Action::Catalog));
-        let lifetime = if can_write {
+                .any(|scope| actions.iter().any(|action| scope.actions.contains(action)))
+        };
+        let lifetime = if grants(&[Action::Push, Action::Delete]) {
             self.settings.push_token
         } else {
             self.settings.pull_token
         };
         let lifetime = TimeDelta::from_std(lifetime).map_err(Error::internal)?;
+        let can_list = grants(&[Action::Catalog]);
+        let subject = identity.map(Identity::to_string);
         let token = self
             .tokens
             .issue(TokenRequest {
-                subject: identity
-                    .as_ref()
-                    .map(Identity::to_string)
-                    .unwrap_or_default(),
-                who: identity.filter(|_| can_list),
-                audience: order.audience,
+                subject: subject.clone().unwrap_or_default(),
+                origin: identity.and_then(|identity| identity.origin.clone()),
+                who: identity.filter(|_| can_list).cloned(),
+                audience: order.audience.clone(),
                 access: granted.clone(),
                 lifetime,
                 jti: self.ids.fresh().to_string(),
             })
             .map_err(Error::internal)?;
+        let refresh_token = match login.filter(|_| order.wants_refresh) {
+            Some(login) => self.refresh_token_make(&login, order.audience).await?,
+            None => None,
+        };
         Ok(IssuedToken {
             token,
             expires_in_seconds: lifetime.num_seconds(),
             issued_at: self.clock.now(),
             granted,
+            refresh_token,
+            subject,
         })
+    }
+
+    /// Who asks; `None` for the anonymous.
+    async fn token_login(&self, order: &TokenOrder) -> Result<Option<LoggedIn>, AuthError> {
+        let offered = match &order.grant {
+            TokenGrant::Anonymous => return Ok(None),
+            TokenGrant::Refresh(token) => {
+                let login = self.refresh(token, &order.audience).await?;
+                return login.ok_or(AuthError::Rejected).map(Some);
+            }
+            TokenGrant::Password { user, secret } => Credentials::Password { user, secret },
+            TokenGrant::Exchange {
+                subject_token,
+                user: Some(user),
+            } => Credentials::Password {
+                user,
+                secret: subject_token,
+            },
+            TokenGrant::Exchange {
+                subject_token,
+                user: None,
+            } => Credentials::Jwt(subject_token),
+        };
+        self.login(offered, order.client).await.map(Some)
+    }
+
+    /// Who shows a refresh token. It is good for the registry's name that it was made for and as long as its owner,
+    /// and the secret that it was got with, are. It may be used again: clients keep it in a store that they do not
+    /// write to at each use.
+    async fn refresh(&self, token: &str, audience: &str) -> Result<Option<LoggedIn>, AuthError> {
+        if issued_secret::kind_of(token) != Some(SecretKind::Refresh) {
+            return Ok(None);
+        }
+        let stored = self.secret_stored(token, SecretKind::Refresh).await?;
+        let Some(stored) = stored.filter(|s| s.audience.as_deref() == Some(audience)) else {
+            return Ok(None);
+        };
+        Ok(self.still_good(&stored).await?.map(LoggedIn::from))
+    }
+
+    /// A refresh token for somebody who has logged in; `None` if there are none for such users.
+    async fn refresh_token_make(
+        &self,
+        login: &LoggedIn,
+        audience: String,
+    ) -> Result<Option<String>> {
+        let lifetime = TimeDelta::from_std(self.settings.refresh_token).map_err(Error::internal)?;
+        if lifetime.is_zero() || !can_be_refreshed(login) {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let parent = login.secret.as_ref();
+        let ends = parent.and_then(|parent| parent.expires_at);
+        let stored = StoredSecret {
+            id: self.ids.fresh(),
+            kind: SecretKind::Refresh,
+            identity: login.identity.clone(),
+            description: String::new(),
+            audience: Some(audience),
+            parent_id: parent.map(|parent| parent.id),
+            created_at: now,
+            created_by: login.identity.to_string(),
+            expires_at: Some(ends.map_or(now + lifetime, |ends| ends.min(now + lifetime))),
+            last_used_at: None,
+        };
+        let secret = issued_secret::generate(SecretKind::Refresh).map_err(Error::internal)?;
+        let hash = self.secret_hasher.hash(&secret);
+        self.db
+            .write(move |conn| {
+                secret_insert(conn, &stored, &hash)?;
+                let subject = stored.identity.to_string();
+                secrets_limit(conn, &subject, SecretKind::Refresh, MAX_REFRESH_TOKENS)
+            })
+            .await?;
+        Ok(Some(secret))
     }
 
     /// The part of a scope that the user has a right to.

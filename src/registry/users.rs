@@ -1,12 +1,34 @@
-//! Users in the database, for the `static_users` driver.
+//! Local users: those of the `static_users` driver that are kept in the database.
+//!
+//! Users that stand in the configuration cannot be changed here; one of the same name in the database is hidden.
 
 use async_trait::async_trait;
 
+use super::Registry;
 use crate::{
-    auth::{driver::AuthError, static_users::UserStore},
-    db::{Db, users::user_find},
-    model::user::User,
+    auth::{
+        driver::{AuthError, Identity},
+        password,
+        static_users::{self, UserStore},
+    },
+    db::{
+        Db,
+        secrets::secrets_delete,
+        users::{user_delete, user_find, user_insert, user_list, user_set_password, user_update},
+    },
+    error::{Code, Error, Result},
+    model::{
+        permission::Permission,
+        revocation::Revoked,
+        user::{ANY_AUTH_TENANT, Grant, USER_NAME_RULE, User, is_user_name},
+    },
 };
+
+/// The shortest password (NIST SP 800-63B, section 3.1.1.2, asks for 8 at least).
+const MIN_PASSWORD_CHARS: usize = 8;
+
+/// The longest, so that hashing cannot be made slow.
+const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Users that lie in the database.
 #[derive(Debug)]
@@ -23,4 +45,182 @@ impl UserStore for DbUsers {
         let found = self.0.read(move |conn| user_find(conn, &name)).await;
         found.map_err(|error| AuthError::Unavailable(Box::new(error)))
     }
+}
+
+/// What somebody asks a user to be.
+#[derive(Debug, Clone)]
+pub struct UserOrder {
+    /// What it may do.
+    pub grants: Vec<Grant>,
+    /// Whether it cannot log in.
+    pub is_disabled: bool,
+}
+
+impl Registry {
+    /// Only who may do everything everywhere manages users: a grant is worth what it gives.
+    pub(super) async fn require_operator(&self, who: &Identity, what: &str) -> Result<()> {
+        for permission in Permission::ALL {
+            if !self
+                .driver_permits(Some(who), permission, ANY_AUTH_TENANT)
+                .await?
+            {
+                let message = format!("{who} is not allowed to {what}");
+                return Err(Error::with_message(Code::Denied, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// All users of the database.
+    pub async fn users_list(&self, who: &Identity) -> Result<Vec<User>> {
+        self.require_operator(who, "see users").await?;
+        self.db.read(user_list).await
+    }
+
+    /// One user of the database; everybody may see themselves.
+    pub async fn user_get(&self, who: &Identity, name: &str) -> Result<User> {
+        if !is_self(who, name) {
+            self.require_operator(who, "see users").await?;
+        }
+        let wanted = name.to_owned();
+        let found = self.db.read(move |conn| user_find(conn, &wanted)).await?;
+        found.ok_or_else(|| unknown(name))
+    }
+
+    /// Makes a user. Gives the password, which is random if none is chosen.
+    pub async fn user_create(
+        &self,
+        who: &Identity,
+        name: &str,
+        order: UserOrder,
+        chosen: Option<String>,
+    ) -> Result<String> {
+        self.require_operator(who, "make users").await?;
+        if !is_user_name(name) {
+            return Err(Error::with_message(Code::BadRequest, USER_NAME_RULE));
+        }
+        let secret = match chosen {
+            Some(secret) => secret,
+            None => password::random().map_err(Error::internal)?,
+        };
+        let user = User {
+            name: name.to_owned(),
+            password_hash: hash(&secret).await?,
+            grants: order.grants,
+            is_disabled: order.is_disabled,
+        };
+        let now = self.clock.now();
+        let is_new = self
+            .db
+            .write(move |conn| user_insert(conn, &user, now))
+            .await?;
+        if is_new {
+            return Ok(secret);
+        }
+        let message = format!("there is a user {name} already");
+        Err(Error::with_message(Code::Conflict, message))
+    }
+
+    /// Changes what a user may do and whether it may log in. What was issued to it before is taken back: it holds
+    /// the old rights.
+    pub async fn user_change(&self, who: &Identity, name: &str, order: UserOrder) -> Result<User> {
+        self.require_operator(who, "change users").await?;
+        let UserOrder {
+            grants,
+            is_disabled,
+        } = order;
+        if is_self(who, name) && is_disabled {
+            let message = "nobody disables themselves: somebody else has to";
+            return Err(Error::with_message(Code::Conflict, message));
+        }
+        let wanted = name.to_owned();
+        let changed = self
+            .db
+            .write(move |conn| {
+                let is_there = user_update(conn, &wanted, &grants, is_disabled)?;
+                if is_there && is_disabled {
+                    secrets_delete(conn, &subject(&wanted))?;
+                }
+                user_find(conn, &wanted)
+            })
+            .await?;
+        let changed = changed.ok_or_else(|| unknown(name))?;
+        self.revoke(Revoked::Subject(subject(name))).await?;
+        Ok(changed)
+    }
+
+    /// Removes a user and takes everything back that was issued to it.
+    pub async fn user_remove(&self, who: &Identity, name: &str) -> Result<()> {
+        self.require_operator(who, "remove users").await?;
+        if is_self(who, name) {
+            let message = "nobody removes themselves: somebody else has to";
+            return Err(Error::with_message(Code::Conflict, message));
+        }
+        let wanted = name.to_owned();
+        let is_there = self
+            .db
+            .write(move |conn| {
+                secrets_delete(conn, &subject(&wanted))?;
+                user_delete(conn, &wanted)
+            })
+            .await?;
+        if !is_there {
+            return Err(unknown(name));
+        }
+        self.revoke(Revoked::Subject(subject(name))).await
+    }
+
+    /// Gives a user a new password: somebody else's by who may do everything, one's own by who has logged in with
+    /// the old one.
+    pub async fn user_password(&self, who: &Identity, name: &str, secret: &str) -> Result<()> {
+        let is_own = is_self(who, name) && !who.is_by_token();
+        if !is_own {
+            self.require_operator(who, "change passwords of others")
+                .await?;
+        }
+        self.user_set_password(name, secret).await
+    }
+
+    /// Gives a user of the database a new password, and ends what was issued for the old one.
+    pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
+        let (wanted, hash) = (name.to_owned(), hash(secret).await?);
+        let is_there = self
+            .db
+            .write(move |conn| {
+                secrets_delete(conn, &subject(&wanted))?;
+                user_set_password(conn, &wanted, &hash)
+            })
+            .await?;
+        if !is_there {
+            return Err(unknown(name));
+        }
+        self.revoke(Revoked::Subject(subject(name))).await
+    }
+}
+
+/// The user's name in tokens and secrets.
+fn subject(name: &str) -> String {
+    format!("{}:{name}", static_users::NAME)
+}
+
+fn is_self(who: &Identity, name: &str) -> bool {
+    who.driver == static_users::NAME && who.user == name
+}
+
+fn unknown(name: &str) -> Error {
+    let message = format!("there is no user {name} in the database");
+    Error::with_message(Code::NotFound, message)
+}
+
+/// Hashes a password. Errors: one that is too short or too long.
+pub(super) async fn hash(secret: &str) -> Result<String> {
+    if secret.chars().count() < MIN_PASSWORD_CHARS || secret.len() > MAX_PASSWORD_BYTES {
+        let message = format!(
+            "a password has {MIN_PASSWORD_CHARS} characters at least and {MAX_PASSWORD_BYTES} bytes at most"
+        );
+        return Err(Error::with_message(Code::BadRequest, message));
+    }
+    let secret = secret.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;
+    hashed.map_err(Error::internal)?.map_err(Error::internal)
 }

@@ -205,24 +205,24 @@ async fn a_lost_password_can_be_replaced() {
     let data_dir = folder.path().join("data");
     let process = Process::start(
         &data_dir,
-        &[("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "first")],
+        &[("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "first password")],
     );
     assert_eq!(
         password_of(&process.welcome),
         None,
         "a chosen password is not shown"
     );
-    assert_eq!(process.login("first").await, 200);
+    assert_eq!(process.login("first password").await, 200);
     let path = data_dir.to_str().unwrap();
     let output = run(
         &["user", "set-password", "admin", "--data-dir", path],
         &[],
-        "second\n",
+        "second password\n",
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(process.login("second").await, 200);
+    assert_eq!(process.login("second password").await, 200);
     assert_eq!(
-        process.login("first").await,
+        process.login("first password").await,
         401,
         "the old one does not count any more"
     );
@@ -288,7 +288,8 @@ fn half_an_upload(host: &str, content: &[u8]) -> TcpStream {
     connection
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let credentials = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "admin:secret");
+    let credentials =
+        base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "admin:secret word");
     let head = format!(
         "POST /v2/demo/app/blobs/uploads/?digest={} HTTP/1.1\r\nHost: {host}\r\n\
          Authorization: Basic {credentials}\r\nContent-Length: {}\r\n\r\n",
@@ -305,7 +306,7 @@ async fn both_signals_let_requests_in_flight_end() {
     for signal in ["-TERM", "-INT"] {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
-        let variables = [("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "secret")];
+        let variables = [("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "secret word")];
         let process = Process::start(&data_dir, &variables);
         let content = vec![7; 2_000_000];
         let mut connection = half_an_upload(&process.host, &content);

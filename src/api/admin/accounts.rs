@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     api::{
         Api, body,
-        extract::{caller, path_value},
+        extract::{api_authorization, client_address, path_value},
         render::Problem,
         request_log::RequestFacts,
     },
@@ -140,8 +140,12 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
 }
 
 pub(super) async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
-    let caller = caller(request, api).await?;
-    api.registry.admin(&caller)
+    let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
+    let offered = api_authorization(request).map_err(challenged)?;
+    let client = client_address(request, api);
+    let identity = api.registry.admin(offered, client).await?;
+    RequestFacts::set_caller(request, Some(identity.to_string()));
+    Ok(identity)
 }
 
 pub(super) fn name(request: &HttpRequest) -> Result<AccountName> {

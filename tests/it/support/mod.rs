@@ -106,7 +106,7 @@ impl Setup {
         config.database.url = schema
             .as_ref()
             .map(|schema| Secret::new(schema.url.clone()));
-        config.auth.initial_admin_password = Some(Secret::new("unused"));
+        config.auth.initial_admin_password = Some(Secret::new("unused password"));
         config.auth.static_users.users = users();
         if let Some(change) = self.change {
             change(&mut config);

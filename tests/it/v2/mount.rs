@@ -203,7 +203,7 @@ async fn a_token_that_may_push_to_the_source_but_not_pull_from_it_cannot_mount()
 async fn a_user_whom_a_policy_lets_push_here_only_cannot_mount_from_elsewhere() {
     let registry = TestRegistry::start().await;
     let blob = registry.push_blob("demo/a", &bytes(1, 100)).await;
-    let policy = json!({ "match_repository": "c", "match_username": "nobody", "permissions": ["pull", "push"] });
+    let policy = json!({ "match_repository": "c", "match_username": "static:nobody", "permissions": ["pull", "push"] });
     assert_eq!(
         registry
             .account("demo", json!({ "rbac_policies": [policy] }))

@@ -190,7 +190,7 @@ async fn the_anonymous_get_what_is_public() {
 #[tokio::test]
 async fn a_policy_grants_what_it_says_to_whom_it_says() {
     let registry = TestRegistry::start().await;
-    let policy = json!({ "match_repository": "team/.*", "match_username": "nob.*", "permissions": ["pull", "push"] });
+    let policy = json!({ "match_repository": "team/.*", "match_username": "static:nob.*", "permissions": ["pull", "push"] });
     assert_eq!(
         registry
             .account("demo", json!({ "rbac_policies": [policy] }))

@@ -1,0 +1,183 @@
+//! Personal access tokens: what a person logs in with instead of a password, for docker and for scripts.
+//!
+//! A token acts as its owner, with all rights or with fewer. Users of Keystone have application credentials for
+//! this, which Keystone itself can take back; we could not see that a user has lost a role.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{
+    Registry,
+    robots::{NewSecret, check_expiry},
+};
+use crate::{
+    auth::{
+        driver::{Facts, Identity},
+        issued_secret,
+    },
+    db::secrets::{secret_delete, secret_get, secret_insert, secret_list},
+    error::{Code, Error, Result},
+    model::{
+        permission::Permission,
+        revocation::Revoked,
+        secret::{SecretKind, StoredSecret},
+    },
+};
+
+/// How many personal tokens somebody may have.
+const MAX_TOKENS: usize = 50;
+
+/// The longest description, in bytes.
+const MAX_DESCRIPTION_BYTES: usize = 256;
+
+/// How long a token lives if nobody says.
+const DEFAULT_LIFETIME: TimeDelta = TimeDelta::days(30);
+
+/// What somebody asks a token to be.
+#[derive(Debug, Clone, Default)]
+pub struct PersonalTokenOrder {
+    /// What it is for.
+    pub description: String,
+    /// What it is good for; `None` is everything that the owner may do.
+    pub permissions: Option<BTreeSet<Permission>>,
+    /// When it ends; in 30 days if nobody says.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Registry {
+    /// One's own tokens.
+    pub async fn personal_tokens_list(&self, who: &Identity) -> Result<Vec<StoredSecret>> {
+        let subject = who.to_string();
+        self.db
+            .read(move |conn| secret_list(conn, &subject, SecretKind::Personal))
+            .await
+    }
+
+    /// Makes a token for oneself. A token cannot make another: who has stolen one would have it for ever.
+    pub async fn personal_token_create(
+        &self,
+        who: &Identity,
+        order: PersonalTokenOrder,
+    ) -> Result<NewSecret> {
+        match who.facts {
+            Facts::Stored | Facts::Granted { .. } => {}
+            Facts::Keystone { .. } => {
+                return Err(denied(
+                    "users of Keystone log in with application credentials instead of personal tokens: `openstack application credential create`",
+                ));
+            }
+            Facts::Account(_) => return Err(denied("machines have no personal tokens")),
+        }
+        if who.is_by_token() {
+            return Err(denied(
+                "a token cannot make another; log in with the password",
+            ));
+        }
+        let invalid = |message: String| Err(Error::with_message(Code::BadRequest, message));
+        if order.description.len() > MAX_DESCRIPTION_BYTES {
+            return invalid(format!(
+                "a description has {MAX_DESCRIPTION_BYTES} bytes at most"
+            ));
+        }
+        if order.permissions.as_ref().is_some_and(BTreeSet::is_empty) {
+            return invalid("a token without permissions is good for nothing".into());
+        }
+        let now = self.clock.now();
+        let longest = TimeDelta::from_std(self.settings.personal_token).map_err(Error::internal)?;
+        let lifetime = DEFAULT_LIFETIME.min(longest);
+        let expires_at = order.expires_at.unwrap_or(now + lifetime);
+        check_expiry(Some(expires_at), now)?;
+        if expires_at > now + longest {
+            return invalid(format!(
+                "a personal token lives {} days at most",
+                longest.num_days()
+            ));
+        }
+        let mut identity = who.clone();
+        identity.narrowed_to = order.permissions;
+        let stored = StoredSecret {
+            id: self.ids.fresh(),
+            kind: SecretKind::Personal,
+            identity,
+            description: order.description,
+            audience: None,
+            parent_id: None,
+            created_at: now,
+            created_by: who.to_string(),
+            expires_at: Some(expires_at),
+            last_used_at: None,
+        };
+        let secret = issued_secret::generate(SecretKind::Personal).map_err(Error::internal)?;
+        let (hash, row) = (self.secret_hasher.hash(&secret), stored.clone());
+        self.db
+            .write(move |conn| {
+                let subject = row.identity.to_string();
+                let tokens = secret_list(conn, &subject, SecretKind::Personal)?;
+                if tokens.len() >= MAX_TOKENS {
+                    let message = format!("nobody has more than {MAX_TOKENS} personal tokens");
+                    return Err(Error::with_message(Code::Conflict, message));
+                }
+                secret_insert(conn, &row, &hash)
+            })
+            .await?;
+        Ok(NewSecret { stored, secret })
+    }
+
+    /// Ends one of one's own tokens, with the refresh tokens that were got with it. What was issued to its owner is
+    /// taken back; whoever has another credential gets new ones.
+    pub async fn personal_token_remove(&self, who: &Identity, id: Uuid) -> Result<()> {
+        let subject = who.to_string();
+        let owner = subject.clone();
+        let is_there = self
+            .db
+            .write(move |conn| {
+                let found = secret_get(conn, id)?.filter(|secret| {
+                    secret.kind == SecretKind::Personal && secret.identity.to_string() == owner
+                });
+                match found {
+                    Some(secret) => secret_delete(conn, secret.id),
+                    None => Ok(false),
+                }
+            })
+            .await?;
+        if !is_there {
+            let message = format!("you have no personal token {id}");
+            return Err(Error::with_message(Code::NotFound, message));
+        }
+        self.revoke(Revoked::Subject(subject)).await
+    }
+
+    /// Takes everything back that was issued to somebody, `<driver>:<user>`: access tokens, refresh tokens and
+    /// personal tokens. One's own, or anybody's by who may do everything. A robot keeps its secrets.
+    pub async fn tokens_revoke(&self, who: &Identity, subject: &str) -> Result<()> {
+        if who.to_string() != subject {
+            self.require_operator(who, "revoke tokens of others")
+                .await?;
+        }
+        let owner = subject.to_owned();
+        self.db
+            .write(move |conn| {
+                for kind in [SecretKind::Personal, SecretKind::Refresh] {
+                    for secret in secret_list(conn, &owner, kind)? {
+                        secret_delete(conn, secret.id)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        self.revoke(Revoked::Subject(subject.to_owned())).await
+    }
+
+    /// Takes one access token back by its `jti`: by who may do everything.
+    pub async fn token_revoke(&self, who: &Identity, jti: &str) -> Result<()> {
+        self.require_operator(who, "revoke a token by its jti")
+            .await?;
+        self.revoke(Revoked::Jti(jti.to_owned())).await
+    }
+}
+
+fn denied(message: &'static str) -> Error {
+    Error::with_message(Code::Denied, message)
+}

@@ -1,0 +1,318 @@
+//! Robots of accounts: made, changed and removed by who may change the account, and their secrets rotated.
+//!
+//! A robot has two secrets at most, so that the new one can be brought to where it is used while the old one still
+//! works. What is issued for a robot is taken back when its rights become fewer.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::Registry;
+use crate::{
+    auth::{driver::Identity, issued_secret},
+    db::{
+        Conn,
+        robots::{robot_delete, robot_find, robot_insert, robot_list, robot_update},
+        secrets::{secret_delete, secret_end, secret_insert, secret_list, secrets_delete},
+    },
+    error::{Code, Error, Result},
+    model::{
+        account_rights::AccountRights,
+        permission::Permission,
+        revocation::Revoked,
+        robot::{Robot, check_name},
+        secret::{SecretKind, StoredSecret},
+    },
+    oci::AccountName,
+};
+
+/// How many robots an account may have.
+const MAX_ROBOTS: usize = 1000;
+
+/// How many secrets a robot may have at once.
+const MAX_SECRETS: usize = 2;
+
+/// The longest description, in bytes.
+const MAX_DESCRIPTION_BYTES: usize = 1024;
+
+/// What somebody asks a robot to be.
+#[derive(Debug, Clone)]
+pub struct RobotOrder {
+    /// What it is for.
+    pub description: String,
+    /// What it may do, and where.
+    pub rights: AccountRights,
+    /// Whether it cannot log in.
+    pub is_disabled: bool,
+    /// When it ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A robot and its secrets, without the secrets themselves.
+#[derive(Debug)]
+pub struct RobotShown {
+    /// The robot.
+    pub robot: Robot,
+    /// The oldest first.
+    pub secrets: Vec<StoredSecret>,
+}
+
+/// A new secret. There is no `Debug`.
+pub struct NewSecret {
+    /// What is stored of it.
+    pub stored: StoredSecret,
+    /// What is shown once.
+    pub secret: String,
+}
+
+impl Registry {
+    /// The account's robots.
+    pub async fn robots_list(
+        &self,
+        who: &Identity,
+        account: &AccountName,
+    ) -> Result<Vec<RobotShown>> {
+        self.account_access(who, account, Permission::View).await?;
+        let account = account.clone();
+        self.db
+            .read(move |conn| {
+                let robots = robot_list(conn, &account)?;
+                robots.into_iter().map(|robot| shown(conn, robot)).collect()
+            })
+            .await
+    }
+
+    /// One robot.
+    pub async fn robot_get(
+        &self,
+        who: &Identity,
+        account: &AccountName,
+        name: &str,
+    ) -> Result<RobotShown> {
+        self.account_access(who, account, Permission::View).await?;
+        let (account, name) = (account.clone(), name.to_owned());
+        self.db
+            .read(move |conn| {
+                let robot = robot_get(conn, &account, &name)?;
+                shown(conn, robot)
+            })
+            .await
+    }
+
+    /// Makes a robot with its first secret.
+    pub async fn robot_create(
+        &self,
+        who: &Identity,
+        name: &str,
+        order: RobotOrder,
+    ) -> Result<(Robot, NewSecret)> {
+        let account = order.rights.account.clone();
+        self.account_access(who, &account, Permission::Change)
+            .await?;
+        let now = self.clock.now();
+        check_name(name).map_err(invalid)?;
+        check_order(&order, now)?;
+        let robot = Robot {
+            id: self.ids.fresh(),
+            name: name.to_owned(),
+            description: order.description,
+            rights: order.rights,
+            is_disabled: order.is_disabled,
+            expires_at: order.expires_at,
+            created_at: now,
+            created_by: who.to_string(),
+            last_used_at: None,
+        };
+        let new = self.robot_secret(who, &robot, None)?;
+        let (made, stored) = (robot.clone(), new.stored.clone());
+        let hash = self.secret_hasher.hash(&new.secret);
+        self.db
+            .write(move |conn| {
+                if robot_list(conn, &account)?.len() >= MAX_ROBOTS {
+                    let message = format!("an account can have {MAX_ROBOTS} robots at most");
+                    return Err(Error::with_message(Code::Conflict, message));
+                }
+                if !robot_insert(conn, &made)? {
+                    let message = format!("account {account} has a robot {} already", made.name);
+                    return Err(Error::with_message(Code::Conflict, message));
+                }
+                secret_insert(conn, &stored, &hash)
+            })
+            .await?;
+        Ok((robot, new))
+    }
+
+    /// Changes a robot. Tokens that were issued to it are taken back: they hold the old rights.
+    pub async fn robot_change(
+        &self,
+        who: &Identity,
+        name: &str,
+        order: RobotOrder,
+    ) -> Result<RobotShown> {
+        let account = order.rights.account.clone();
+        self.account_access(who, &account, Permission::Change)
+            .await?;
+        check_order(&order, self.clock.now())?;
+        let name = name.to_owned();
+        let changed = self
+            .db
+            .write(move |conn| {
+                let mut robot = robot_get(conn, &account, &name)?;
+                robot.description = order.description;
+                robot.rights = order.rights;
+                robot.is_disabled = order.is_disabled;
+                robot.expires_at = order.expires_at;
+                robot_update(conn, &robot)?;
+                shown(conn, robot)
+            })
+            .await?;
+        self.revoke(subject(&changed.robot)).await?;
+        Ok(changed)
+    }
+
+    /// Removes a robot with its secrets, and takes its tokens back.
+    pub async fn robot_remove(
+        &self,
+        who: &Identity,
+        account: &AccountName,
+        name: &str,
+    ) -> Result<()> {
+        self.account_access(who, account, Permission::Change)
+            .await?;
+        let (account, name) = (account.clone(), name.to_owned());
+        let robot = self
+            .db
+            .write(move |conn| {
+                let robot = robot_get(conn, &account, &name)?;
+                robot_forget(conn, &robot)?;
+                Ok(robot)
+            })
+            .await?;
+        self.revoke(subject(&robot)).await
+    }
+
+    /// Gives a robot a new secret. The others stay good for `overlap`, but for the oldest if it would be a third.
+    pub async fn robot_rotate(
+        &self,
+        who: &Identity,
+        (account, name): (&AccountName, &str),
+        expires_at: Option<DateTime<Utc>>,
+        overlap: TimeDelta,
+    ) -> Result<NewSecret> {
+        self.account_access(who, account, Permission::Change)
+            .await?;
+        let shown = self.robot_get(who, account, name).await?;
+        let now = self.clock.now();
+        check_expiry(expires_at, now)?;
+        let new = self.robot_secret(who, &shown.robot, expires_at)?;
+        let hash = self.secret_hasher.hash(&new.secret);
+        let (stored, robot) = (new.stored.clone(), shown.robot);
+        self.db
+            .write(move |conn| {
+                let login = robot.identity().to_string();
+                let old = secret_list(conn, &login, SecretKind::Robot)?;
+                let (active, ended): (Vec<_>, Vec<_>) =
+                    old.into_iter().partition(|secret| secret.is_active(now));
+                let beyond = (active.len() + 1).saturating_sub(MAX_SECRETS);
+                for secret in ended.iter().chain(active.iter().take(beyond)) {
+                    secret_delete(conn, secret.id)?;
+                }
+                for secret in active.iter().skip(beyond) {
+                    secret_end(conn, secret.id, now + overlap)?;
+                }
+                secret_insert(conn, &stored, &hash)
+            })
+            .await?;
+        Ok(new)
+    }
+
+    /// Ends one secret of a robot at once, with the tokens of the robot.
+    pub async fn robot_secret_remove(
+        &self,
+        who: &Identity,
+        (account, name): (&AccountName, &str),
+        id: Uuid,
+    ) -> Result<()> {
+        self.account_access(who, account, Permission::Change)
+            .await?;
+        let shown = self.robot_get(who, account, name).await?;
+        if !shown.secrets.iter().any(|secret| secret.id == id) {
+            let message = format!("robot {name} has no secret {id}");
+            return Err(Error::with_message(Code::NotFound, message));
+        }
+        self.db.write(move |conn| secret_delete(conn, id)).await?;
+        self.revoke(subject(&shown.robot)).await
+    }
+
+    fn robot_secret(
+        &self,
+        who: &Identity,
+        robot: &Robot,
+        expires_at: Option<DateTime<Utc>>,
+    ) -> Result<NewSecret> {
+        let secret = issued_secret::generate(SecretKind::Robot).map_err(Error::internal)?;
+        let stored = StoredSecret {
+            id: self.ids.fresh(),
+            kind: SecretKind::Robot,
+            identity: robot.identity(),
+            description: String::new(),
+            audience: None,
+            parent_id: None,
+            created_at: self.clock.now(),
+            created_by: who.to_string(),
+            expires_at,
+            last_used_at: None,
+        };
+        Ok(NewSecret { stored, secret })
+    }
+}
+
+fn subject(robot: &Robot) -> Revoked {
+    Revoked::Subject(robot.identity().to_string())
+}
+
+fn invalid(reason: String) -> Error {
+    Error::with_message(Code::BadRequest, reason)
+}
+
+fn check_order(order: &RobotOrder, now: DateTime<Utc>) -> Result<()> {
+    if order.description.len() > MAX_DESCRIPTION_BYTES {
+        let message = format!("a description has {MAX_DESCRIPTION_BYTES} bytes at most");
+        return Err(invalid(message));
+    }
+    order.rights.validate().map_err(invalid)?;
+    check_expiry(order.expires_at, now)
+}
+
+/// An end must lie in the future.
+pub(super) fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()> {
+    match expires_at {
+        Some(at) if at <= now => Err(invalid("expires_at lies in the past".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn robot_get(conn: &mut Conn, account: &AccountName, name: &str) -> Result<Robot> {
+    robot_find(conn, account, name)?.ok_or_else(|| {
+        let message = format!("account {account} has no robot {name}");
+        Error::with_message(Code::NotFound, message)
+    })
+}
+
+fn shown(conn: &mut Conn, robot: Robot) -> Result<RobotShown> {
+    let login = robot.identity().to_string();
+    let secrets = secret_list(conn, &login, SecretKind::Robot)?;
+    Ok(RobotShown { robot, secrets })
+}
+
+fn robot_forget(conn: &mut Conn, robot: &Robot) -> Result<()> {
+    secrets_delete(conn, &robot.identity().to_string())?;
+    robot_delete(conn, robot.id)
+}
+
+/// Removes all robots of an account that is being deleted.
+pub(super) fn robots_forget(conn: &mut Conn, account: &AccountName) -> Result<()> {
+    for robot in robot_list(conn, account)? {
+        robot_forget(conn, &robot)?;
+    }
+    Ok(())
+}
