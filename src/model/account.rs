@@ -1,14 +1,19 @@
 //! The account: a tenant's own part of the registry, with storage of its own.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use storage_drivers::Tenant;
 
-use super::rbac_policy::RbacPolicy;
+use super::{rbac_policy::RbacPolicy, service_identity::ServiceIdentity};
 use crate::oci::AccountName;
 
 /// How many rules one account may have.
 const MAX_RBAC_POLICIES: usize = 64;
+
+/// How many service identities one account may have.
+const MAX_SERVICE_IDENTITIES: usize = 64;
 
 /// How many networks of clients that are not redirected one account may have.
 const MAX_PROXY_NETWORKS: usize = 64;
@@ -41,6 +46,9 @@ pub struct AccountSettings {
     /// Networks whose clients are not redirected either.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proxy_networks: Vec<IpNet>,
+    /// Machines that log in with tokens of issuers that the operator trusts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_identities: Vec<ServiceIdentity>,
     /// The registry that this account stands for when a client asks with `?ns=`, such as `docker.io`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serves_namespace: Option<String>,
@@ -63,6 +71,23 @@ impl AccountSettings {
             return Err(format!(
                 "an account can have at most {MAX_PROXY_NETWORKS} proxy_networks"
             ));
+        }
+        if self.service_identities.len() > MAX_SERVICE_IDENTITIES {
+            return Err(format!(
+                "an account can have at most {MAX_SERVICE_IDENTITIES} service_identities"
+            ));
+        }
+        let mut names = BTreeSet::new();
+        for (number, identity) in self.service_identities.iter().enumerate() {
+            identity
+                .validate()
+                .map_err(|reason| format!("service_identities[{number}]: {reason}"))?;
+            if !names.insert(&identity.name) {
+                return Err(format!(
+                    "two service_identities are called {}",
+                    identity.name
+                ));
+            }
         }
         match &self.serves_namespace {
             Some(namespace) if !is_host(namespace) => {

@@ -9,5 +9,6 @@ pub mod rbac_policy;
 pub mod revocation;
 pub mod robot;
 pub mod secret;
+pub mod service_identity;
 pub mod storage_move;
 pub mod user;

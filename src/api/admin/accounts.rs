@@ -69,6 +69,8 @@ struct AccountDocument {
     #[serde(default)]
     proxy_networks: Vec<ipnet::IpNet>,
     #[serde(default)]
+    service_identities: Vec<crate::model::service_identity::ServiceIdentity>,
+    #[serde(default)]
     serves_namespace: Option<String>,
 }
 
@@ -118,6 +120,7 @@ pub async fn put(
             allow_sparse_manifests: document.allow_sparse_manifests,
             proxy_downloads: document.proxy_downloads,
             proxy_networks: document.proxy_networks,
+            service_identities: document.service_identities,
             serves_namespace: document.serves_namespace,
         },
     };
