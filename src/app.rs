@@ -20,6 +20,7 @@ use crate::{
         issued_secret::SecretHasher,
         key_file::KeyError,
         login_limit::LoginLimit,
+        oidc::{OidcDriver, ProviderError},
         signing_key::ensure_key_file,
         static_users::StaticUsers,
         token::Tokens,
@@ -60,6 +61,14 @@ pub enum AppError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// An issuer's settings cannot be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// `auth.drivers` names one that does not exist.
+    #[error(
+        "auth.drivers names {0:?}, which is not configured; there are static, keystone and oidc"
+    )]
+    UnknownDriver(String),
     /// The users cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -122,9 +131,14 @@ impl App {
         let key = config.signing_key_file();
         ensure_key_file(&key)?;
         let tokens = Tokens::open(&key, &config.auth.previous_key_files, Arc::clone(&clock))?;
+        let oidc = oidc(&config, &clock)?;
+        let mut drivers = vec![static_users(&config, &db, &clock)?];
+        drivers.extend(oidc.clone().map(|oidc| oidc as Arc<dyn AuthDriver>));
+        let drivers = ordered(drivers, &config.auth.drivers)?;
         let registry = Registry::new(Parts {
             backends: Backends::new(backends, config.default_storage.clone()),
-            drivers: vec![static_users(&config, &db, &clock)?],
+            drivers,
+            oidc,
             db: db.clone(),
             tokens,
             secret_hasher: SecretHasher::open(&config.secret_key_file())?,
@@ -318,6 +332,33 @@ fn backends(
         (name, backend)
     });
     Ok(observed.collect())
+}
+
+/// The trusted issuers, if there are any.
+fn oidc(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<OidcDriver>>, AppError> {
+    let providers = config.auth.oidc.clone();
+    if providers.is_empty() {
+        return Ok(None);
+    }
+    let driver = OidcDriver::open(providers, Arc::clone(clock))?;
+    Ok(Some(Arc::new(driver)))
+}
+
+/// The drivers in the order that the operator wants.
+fn ordered(
+    mut drivers: Vec<Arc<dyn AuthDriver>>,
+    order: &[String],
+) -> Result<Vec<Arc<dyn AuthDriver>>, AppError> {
+    let is_there = |name: &String| drivers.iter().any(|driver| driver.name() == name);
+    if let Some(unknown) = order.iter().find(|name| !is_there(name)) {
+        return Err(AppError::UnknownDriver(unknown.clone()));
+    }
+    // Stable: those that are not named stay as they are.
+    drivers.sort_by_key(|driver| {
+        let place = order.iter().position(|name| driver.name() == name);
+        place.unwrap_or(order.len())
+    });
+    Ok(drivers)
 }
 
 fn static_users(

@@ -1,13 +1,13 @@
 //! Who may log in, and how tokens are made.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 use storage_drivers::Secret;
 
 use super::ConfigError;
 use crate::{
-    auth::login_limit::LoginLimits,
+    auth::{login_limit::LoginLimits, oidc::ProviderConfig},
     model::user::{Grant, USER_NAME_RULE, is_user_name},
 };
 
@@ -36,6 +36,12 @@ pub struct AuthConfig {
     pub login_limits: LoginLimits,
     /// The password of `admin` on the first start; random and printed once when missing.
     pub initial_admin_password: Option<Secret>,
+    /// The order in which drivers are asked, by name: `static`, `keystone`, `oidc`. Those that are not named
+    /// come after, in this order.
+    #[serde(deserialize_with = "super::load::one_or_many")]
+    pub drivers: Vec<String>,
+    /// Issuers whose tokens are taken, by name.
+    pub oidc: BTreeMap<String, ProviderConfig>,
     /// Users of the `static_users` driver, besides those in the database.
     pub static_users: StaticUsersConfig,
 }
@@ -73,6 +79,8 @@ impl Default for AuthConfig {
             secret_key_file: None,
             login_limits: LoginLimits::default(),
             initial_admin_password: None,
+            drivers: Vec::new(),
+            oidc: BTreeMap::new(),
             static_users: StaticUsersConfig::default(),
         }
     }

@@ -75,6 +75,7 @@ impl Registry {
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
         let invalid = |reason| Error::with_message(Code::BadRequest, reason);
         order.settings.validate().map_err(invalid)?;
+        self.refuse_unknown_issuers(&order.settings)?;
         let wanted = name.clone();
         let existing = self
             .db

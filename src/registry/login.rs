@@ -1,7 +1,7 @@
 //! Logging in: who offers these credentials.
 //!
-//! Which way is taken is seen from the look of the credentials: secrets of our making first, then the drivers
-//! in their order. An outage is never a refusal: a client throws its password away after a 401.
+//! Which way is taken is seen from the look of the credentials: secrets of our making first, then service
+//! identities, then the drivers in their order. An outage is never a refusal: a client throws its password away after a 401.
 
 use std::net::IpAddr;
 
@@ -91,10 +91,18 @@ impl Registry {
         {
             return self.identify_by_secret(user, secret, kind).await;
         }
+        if let Credentials::Password { user, secret } = offered
+            && let Some(login) = self.service_login(user, secret).await?
+        {
+            return Ok(Some(login));
+        }
         for driver in &self.drivers {
             if let Some(identity) = driver.authenticate(offered).await? {
                 return Ok(Some(identity.into()));
             }
+        }
+        if let Credentials::Jwt(token) = offered {
+            return Err(self.hint_for_jwt(token));
         }
         Ok(None)
     }

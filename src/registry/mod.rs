@@ -34,6 +34,7 @@ pub mod push_manifest;
 pub mod referrers;
 pub mod revoke;
 pub mod robots;
+mod service_login;
 mod tags;
 pub mod tokens;
 pub mod users;
@@ -52,7 +53,8 @@ pub use users::DbUsers;
 
 use crate::{
     auth::{
-        driver::AuthDriver, issued_secret::SecretHasher, login_limit::LoginLimit, token::Tokens,
+        driver::AuthDriver, issued_secret::SecretHasher, login_limit::LoginLimit, oidc::OidcDriver,
+        token::Tokens,
     },
     clock::Clock,
     db::Db,
@@ -101,6 +103,8 @@ pub struct Parts {
     pub backends: Backends,
     /// The sources of users, in the order in which they are asked.
     pub drivers: Vec<Arc<dyn AuthDriver>>,
+    /// Tokens of issuers that the operator trusts.
+    pub oidc: Option<Arc<OidcDriver>>,
     /// Our own tokens.
     pub tokens: Tokens,
     /// The hashes of secrets of our making.
@@ -121,6 +125,7 @@ pub struct Registry {
     db: Db,
     backends: Arc<Backends>,
     drivers: Vec<Arc<dyn AuthDriver>>,
+    oidc: Option<Arc<OidcDriver>>,
     tokens: Tokens,
     secret_hasher: SecretHasher,
     login_limit: LoginLimit,
@@ -138,6 +143,7 @@ impl Registry {
             db,
             backends,
             drivers,
+            oidc,
             tokens,
             secret_hasher,
             login_limit,
@@ -149,6 +155,7 @@ impl Registry {
             db,
             backends: Arc::new(backends),
             drivers,
+            oidc,
             tokens,
             secret_hasher,
             login_limit,

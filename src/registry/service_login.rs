@@ -1,0 +1,107 @@
+//! Logging in with a token of an issuer that the operator trusts: as a service identity of an account, or as a person.
+
+use super::{Registry, login::LoggedIn};
+use crate::{
+    auth::{driver::AuthError, oidc::device::DeviceMetadata},
+    db::accounts::account_find,
+    error::{Code, Error, Result},
+    model::{account::AccountSettings, robot::login_parts, service_identity::ServiceIdentity},
+    oci::AccountName,
+};
+
+impl Registry {
+    /// The service identity that a user name and a JWT stand for; `None` if the name is not one of a service identity
+    /// or the token is from nobody that is known. What the account does not know, or what does not match, is rejected
+    /// alike.
+    pub(super) async fn service_login(
+        &self,
+        user: &str,
+        token: &str,
+    ) -> Result<Option<LoggedIn>, AuthError> {
+        let Some(oidc) = self.oidc.as_ref().filter(|oidc| oidc.recognizes(token)) else {
+            return Ok(None);
+        };
+        let Some((account, name)) = login_parts(user) else {
+            return Ok(None);
+        };
+        let Some(jwt) = oidc.verify(token).await? else {
+            return Ok(None);
+        };
+        let found = self.service_identities(&account).await?;
+        let found = found
+            .iter()
+            .find(|identity| identity.name == name && identity.matches(&jwt.provider, &jwt.claims));
+        match found {
+            Some(service) => Ok(Some(service.identity(&account, &jwt.subject).into())),
+            None => {
+                tracing::info!(
+                    user,
+                    issuer = jwt.provider,
+                    subject = jwt.subject,
+                    "a good token of this issuer matches no service identity of that name"
+                );
+                Err(AuthError::Rejected)
+            }
+        }
+    }
+
+    async fn service_identities(
+        &self,
+        account: &AccountName,
+    ) -> Result<Vec<ServiceIdentity>, AuthError> {
+        let wanted = account.clone();
+        let found = self
+            .db
+            .read(move |conn| account_find(conn, &wanted))
+            .await
+            .map_err(|error| AuthError::Unavailable(Box::new(error)))?;
+        let found = found.filter(|account| !account.is_deleting);
+        Ok(found.map_or_else(Vec::new, |account| account.settings.service_identities))
+    }
+
+    /// Says how a token of a machine is to be used, if that is why nobody knew it.
+    pub(super) fn hint_for_jwt(&self, token: &str) -> AuthError {
+        let is_ours = self
+            .oidc
+            .as_ref()
+            .is_some_and(|oidc| oidc.recognizes(token));
+        if is_ours {
+            return AuthError::Misused(
+                "tokens of this issuer are for service identities: say <account>+<identity> as the user name"
+                    .into(),
+            );
+        }
+        AuthError::Rejected
+    }
+
+    /// Refuses service identities of issuers that the operator has not configured.
+    pub(super) fn refuse_unknown_issuers(&self, settings: &AccountSettings) -> Result<()> {
+        let is_known = |name: &str| self.oidc.as_ref().is_some_and(|oidc| oidc.knows(name));
+        for identity in &settings.service_identities {
+            if !is_known(&identity.issuer) {
+                let message = format!(
+                    "service identity {}: no issuer is configured as auth.oidc.{}",
+                    identity.name, identity.issuer
+                );
+                return Err(Error::with_message(Code::BadRequest, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The identity providers at which people can log in from a command line.
+    pub async fn login_providers(&self) -> Vec<DeviceMetadata> {
+        let mut found = Vec::new();
+        if let Some(oidc) = &self.oidc {
+            for name in oidc.people_providers() {
+                match oidc.device_metadata(name).await {
+                    Ok(metadata) => found.extend(metadata),
+                    Err(error) => {
+                        tracing::warn!(provider = name, error = ?error, "an identity provider cannot be asked");
+                    }
+                }
+            }
+        }
+        found
+    }
+}
