@@ -90,12 +90,14 @@ impl Registry {
     }
 
     /// The identity providers at which people can log in from a command line.
-    pub async fn login_providers(&self) -> Vec<DeviceMetadata> {
+    pub async fn login_providers(&self) -> Vec<(String, DeviceMetadata)> {
         let mut found = Vec::new();
         if let Some(oidc) = &self.oidc {
             for name in oidc.people_providers() {
                 match oidc.device_metadata(name).await {
-                    Ok(metadata) => found.extend(metadata),
+                    Ok(metadata) => {
+                        found.extend(metadata.map(|metadata| (name.to_owned(), metadata)));
+                    }
                     Err(error) => {
                         tracing::warn!(provider = name, error = ?error, "an identity provider cannot be asked");
                     }
