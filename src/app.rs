@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use storage_drivers::{Limits, ObservedDriver, StorageDriver, StorageError};
+use storage_drivers::{Limits, ObservedDriver, OpenStackSession, StorageDriver, StorageError};
 use tracing::warn;
 
 use crate::{
@@ -58,6 +58,9 @@ pub enum AppError {
         /// Why.
         source: StorageError,
     },
+    /// The `[openstack]` section cannot be used.
+    #[error("openstack: {}{}", .0, cause(.0))]
+    OpenStack(#[source] StorageError),
     /// The signing keys cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -127,7 +130,12 @@ impl App {
             max_connections: config.database.max_connections,
             wait_timeout: Duration::from_secs(config.database.wait_timeout_seconds),
         });
-        let backends = backends(&config, overrides.backends, &metrics)?;
+        let openstack = openstack_session(&config)?;
+        let given = Given {
+            drivers: overrides.backends,
+            openstack: openstack.as_ref(),
+        };
+        let backends = backends(&config, given, &metrics)?;
         let key = config.signing_key_file();
         ensure_key_file(&key)?;
         let tokens = Tokens::open(&key, &config.auth.previous_key_files, Arc::clone(&clock))?;
@@ -295,22 +303,37 @@ fn make_data_dir(path: &Path) -> Result<(), AppError> {
     })
 }
 
+/// The one session of the service user, which the drivers share.
+fn openstack_session(config: &Config) -> Result<Option<Arc<OpenStackSession>>, AppError> {
+    let session = config.openstack.as_ref().map(OpenStackSession::new);
+    let session = session.transpose().map_err(AppError::OpenStack)?;
+    Ok(session.map(Arc::new))
+}
+
+/// What the backends do not make themselves.
+struct Given<'a> {
+    /// The backends of a test.
+    drivers: Option<BTreeMap<String, Arc<dyn StorageDriver>>>,
+    openstack: Option<&'a Arc<OpenStackSession>>,
+}
+
 /// The configured backends, or those of a test. Each has a limit of its own, so that a slow one does not slow the
 /// others.
 fn backends(
     config: &Config,
-    given: Option<BTreeMap<String, Arc<dyn StorageDriver>>>,
+    given: Given<'_>,
     metrics: &Metrics,
 ) -> Result<BTreeMap<String, Backend>, AppError> {
     let mut opened = Vec::new();
-    match given {
+    match given.drivers {
         Some(drivers) => opened.extend(drivers.into_iter().map(|(name, driver)| {
             let common = config.storage.get(&name).map(|backend| &backend.common);
             (name, driver, common.cloned().unwrap_or_default())
         })),
         None => {
             for (name, backend) in config.backends() {
-                let driver = backend.driver.build().map_err(|source| AppError::Storage {
+                let built = backend.driver.build(given.openstack);
+                let driver = built.map_err(|source| AppError::Storage {
                     name: name.clone(),
                     source,
                 })?;

@@ -17,7 +17,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use storage_drivers::StorageConfig;
+use storage_drivers::{OpenStackConfig, StorageConfig};
 use url::Url;
 
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
@@ -46,6 +46,8 @@ pub struct Config {
     pub downloads: DownloadsConfig,
     /// How accounts move between storage backends.
     pub moves: MovesConfig,
+    /// The service user of an OpenStack cloud, for the drivers that need one.
+    pub openstack: Option<OpenStackConfig>,
     /// Who may log in, and how tokens are made.
     pub auth: AuthConfig,
     /// Bounds on what a client may send.
@@ -149,6 +151,7 @@ impl Default for Config {
             default_storage: DEFAULT_STORAGE.into(),
             downloads: DownloadsConfig::default(),
             moves: MovesConfig::default(),
+            openstack: None,
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),

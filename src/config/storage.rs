@@ -156,7 +156,6 @@ mod tests {
         for (text, expected) in [
             ("kind = \"memory\"\nmax_cals = 7", "max_cals"),
             ("kind = \"memory\"\nmax_calls = \"many\"", "many"),
-            ("kind = \"swift\"", "auth_url"),
             ("kind = \"tape\"", "tape"),
         ] {
             let error = parsed(text).unwrap_err().to_string();

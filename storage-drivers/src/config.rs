@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::{
-    FilesystemDriver, MemoryDriver, S3Config, S3Driver, StorageDriver, StorageResult, SwiftConfig,
-    SwiftDriver,
+    FilesystemDriver, MemoryDriver, OpenStackSession, S3Config, S3Driver, StorageDriver,
+    StorageResult, SwiftConfig, SwiftDriver,
 };
 
 /// The configuration of one storage backend. `kind` chooses the driver; a key that the driver does not know is
@@ -36,15 +36,18 @@ fn fsync_default() -> bool {
 }
 
 impl StorageConfig {
-    /// Makes the driver. Errors: those of making the folder, or a parameter that cannot be.
+    /// Makes the driver. `openstack` is the session of drivers that have no login of their own. Errors: those of making the folder, or a parameter that cannot be.
     ///
     /// Blocks for a moment on file system calls: call it at start-up, not in a request.
-    pub fn build(&self) -> StorageResult<Arc<dyn StorageDriver>> {
+    pub fn build(
+        &self,
+        openstack: Option<&Arc<OpenStackSession>>,
+    ) -> StorageResult<Arc<dyn StorageDriver>> {
         Ok(match self {
             Self::Filesystem { path, fsync } => Arc::new(FilesystemDriver::open(path, *fsync)?),
             Self::Memory {} => Arc::new(MemoryDriver::default()),
             Self::S3(config) => Arc::new(S3Driver::open(config)?),
-            Self::Swift(config) => Arc::new(SwiftDriver::open(config)?),
+            Self::Swift(config) => Arc::new(SwiftDriver::open(config, openstack)?),
         })
     }
 }

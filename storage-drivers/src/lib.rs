@@ -66,6 +66,7 @@ pub use error::{StorageError, StorageResult};
 pub use filesystem::FilesystemDriver;
 pub use memory::MemoryDriver;
 pub use observed::{Limits, ObservedDriver, Observer};
+pub use openstack::{OpenStackConfig, Session as OpenStackSession};
 pub use s3::{S3Config, S3Driver};
 pub use secret::Secret;
 pub use swift::{ContainerProject, Interface, SwiftConfig, SwiftDriver, TempUrlDigest};

@@ -4,6 +4,8 @@
 //! is here: a token that a service refuses before its time (revoked, or its key rotated away) is thrown away, and
 //! the request is sent once more. It knows nothing of containers.
 //!
+//! One session may serve several drivers, and whoever else needs the service user: `app.rs` of the registry makes it.
+//!
 //! What a newcomer will get wrong: `osauth`'s own `refresh` keeps a token that looks alive, so only a fresh
 //! authentication object gets a new one; and its types print the password with `Debug`.
 
@@ -11,10 +13,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use osauth::common::IdOrName;
 use osauth::identity::{ApplicationCredential, Password};
 use osauth::{AuthType, EndpointFilters, ErrorKind, InterfaceType};
 use reqwest::{Client, Request, RequestBuilder, Response, StatusCode, redirect};
+use serde::Deserialize;
 use url::Url;
 
 use crate::{Secret, StorageError, StorageResult};
@@ -25,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter than what servers keep idle connections for: a request on one that was just closed is lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+/// The longest answer that [`Session::call`] takes.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// How the service user proves who it is.
 #[derive(Clone)]
@@ -33,39 +39,56 @@ pub(crate) enum Credentials {
     ApplicationCredential(ApplicationCredential),
 }
 
-/// Who logs in where; the driver's configuration in the terms of Keystone.
-#[derive(Debug)]
-pub(crate) struct Login<'a> {
-    pub(crate) auth_url: &'a Url,
-    pub(crate) user: Option<&'a str>,
-    pub(crate) user_domain: &'a str,
-    pub(crate) password: Option<&'a Secret>,
-    pub(crate) project: Option<&'a str>,
-    pub(crate) project_domain: &'a str,
-    pub(crate) application_credential_id: Option<&'a str>,
-    pub(crate) application_credential_secret: Option<&'a Secret>,
+/// Who logs in where. A key that it does not know is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenStackConfig {
+    /// Keystone, such as `https://keystone.example.org/v3`.
+    pub auth_url: Url,
+    /// The service user's name.
+    pub user: Option<String>,
+    /// The domain of the service user.
+    #[serde(default = "default_domain")]
+    pub user_domain: String,
+    /// The service user's password.
+    pub password: Option<Secret>,
+    /// The service user's project.
+    pub project: Option<String>,
+    /// The domain of that project.
+    #[serde(default = "default_domain")]
+    pub project_domain: String,
+    /// An application credential instead of user, password and project.
+    pub application_credential_id: Option<String>,
+    /// Its secret.
+    pub application_credential_secret: Option<Secret>,
 }
 
-impl Login<'_> {
+/// The domain that every Keystone begins with.
+pub(crate) fn default_domain() -> String {
+    "Default".to_owned()
+}
+
+impl OpenStackConfig {
     fn credentials(&self) -> StorageResult<Credentials> {
         let wrong = |e: osauth::Error| StorageError::permanent(format!("auth_url: {e}"));
+        let auth_url = &self.auth_url;
         match (
-            self.application_credential_id,
-            self.application_credential_secret,
-            self.user,
-            self.password,
-            self.project,
+            &self.application_credential_id,
+            &self.application_credential_secret,
+            &self.user,
+            &self.password,
+            &self.project,
         ) {
             (Some(id), Some(secret), None, None, _) => {
-                ApplicationCredential::new(self.auth_url, id, secret.expose())
+                ApplicationCredential::new(auth_url, id, secret.expose())
                     .map(Credentials::ApplicationCredential)
                     .map_err(wrong)
             }
             (None, None, Some(user), Some(password), Some(project)) => {
-                let login = Password::new(self.auth_url, user, password.expose(), self.user_domain)
+                let login = Password::new(auth_url, user, password.expose(), &self.user_domain)
                     .map_err(wrong)?;
-                let domain = IdOrName::Name(self.project_domain.to_owned());
-                let project = IdOrName::Name(project.to_owned());
+                let domain = IdOrName::Name(self.project_domain.clone());
+                let project = IdOrName::Name(project.clone());
                 Ok(Credentials::Password(
                     login.with_project_scope(project, domain),
                 ))
@@ -88,8 +111,8 @@ impl Credentials {
     }
 }
 
-/// The session. Clones are not needed: it is shared behind the driver.
-pub(crate) struct Session {
+/// The session. Clones are not needed: it is shared behind an `Arc`.
+pub struct Session {
     client: Client,
     credentials: Credentials,
     auth: Mutex<Arc<dyn AuthType>>,
@@ -121,14 +144,48 @@ fn http_client() -> StorageResult<Client> {
 
 impl Session {
     /// Prepares a session; Keystone is not asked yet. Errors: credentials that cannot be.
-    pub(crate) fn new(login: &Login<'_>) -> StorageResult<Self> {
-        let credentials = login.credentials()?;
+    pub fn new(config: &OpenStackConfig) -> StorageResult<Self> {
+        let credentials = config.credentials()?;
         Ok(Self {
             client: http_client()?,
             auth: Mutex::new(credentials.fresh()),
             credentials,
-            auth_url: login.auth_url.clone(),
+            auth_url: config.auth_url.clone(),
         })
+    }
+
+    /// Keystone, as it was configured.
+    pub fn auth_url(&self) -> &Url {
+        &self.auth_url
+    }
+
+    /// Sends a request with the service user's token and takes the whole answer, whatever its status. If the token is
+    /// refused as 401, it is sent once more with a new one; an answer of 401 has been refused twice.
+    ///
+    /// Errors: no token, no connection, no whole answer within 30 s, more than 1 MiB.
+    pub async fn call(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> StorageResult<http::Response<Bytes>> {
+        let (head, body) = request.into_parts();
+        let url: Url = head
+            .uri
+            .to_string()
+            .parse()
+            .map_err(StorageError::permanent)?;
+        let answer = self
+            .send(|client| {
+                client
+                    .request(head.method.clone(), url.clone())
+                    .headers(head.headers.clone())
+                    .body(body.clone())
+            })
+            .await?;
+        let mut whole = http::Response::new(Bytes::new());
+        *whole.status_mut() = answer.status();
+        whole.headers_mut().clone_from(answer.headers());
+        *whole.body_mut() = within(bounded_body(answer)).await??;
+        Ok(whole)
     }
 
     /// The client, for what needs no token.
@@ -234,6 +291,17 @@ async fn within<T>(call: impl Future<Output = T>) -> StorageResult<T> {
         .map_err(|_| StorageError::temporary(format!("no answer within {CALL_TIMEOUT:?}")))
 }
 
+async fn bounded_body(mut answer: Response) -> StorageResult<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.chunk().await.map_err(transport_error)? {
+        if body.len() + piece.len() > MAX_ANSWER_BYTES {
+            return Err(StorageError::temporary("an answer of more than 1 MiB"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
 /// A connection that failed. The address is left out: it may hold a signature.
 pub(crate) fn transport_error(error: reqwest::Error) -> StorageError {
     StorageError::temporary(error.without_url())
@@ -273,7 +341,7 @@ mod spoilt {
 
     impl Session {
         /// Replaces the token by one that is refused.
-        pub(crate) fn spoil(&self) {
+        pub fn spoil_token_for_tests(&self) {
             let mut auth = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
             *auth = Arc::new(Spoilt(Arc::clone(&auth)));
         }

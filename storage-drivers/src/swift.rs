@@ -7,6 +7,7 @@
 //! so nothing that is read from there may be believed further than that tenant's own content. And Swift has no lock:
 //! of two PUTs of one name the later one wins, whatever `If-None-Match` says.
 
+mod config;
 mod container;
 mod keys;
 mod read;
@@ -22,174 +23,18 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use osauth::InterfaceType;
 use reqwest::{Response, StatusCode};
-use serde::Deserialize;
 use url::Url;
 
 use crate::detached::detached;
 use crate::names::tenant_check;
-use crate::openstack::{Login, Session};
+use crate::openstack::Session;
 use crate::{
-    ByteStream, ObjectKey, Secret, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
+    ByteStream, ObjectKey, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
 };
+pub use config::{ContainerProject, Interface, SwiftConfig};
 use container::Containers;
 pub use temp_url::TempUrlDigest;
-
-/// In whose Keystone project the containers lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ContainerProject {
-    /// In the service user's own.
-    #[default]
-    Service,
-    /// In the project whose id is the account's auth tenant; the service user needs the role `ResellerAdmin`.
-    Tenant,
-}
-
-/// An endpoint's kind in the catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interface {
-    /// For everybody.
-    #[default]
-    Public,
-    /// For services of the cloud.
-    Internal,
-    /// For administration.
-    Admin,
-}
-
-impl From<Interface> for InterfaceType {
-    fn from(interface: Interface) -> Self {
-        match interface {
-            Interface::Public => Self::Public,
-            Interface::Internal => Self::Internal,
-            Interface::Admin => Self::Admin,
-        }
-    }
-}
-
-/// The parameters of the `swift` driver. A key that it does not know is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwiftConfig {
-    /// Keystone, such as `https://keystone.example.org/v3`.
-    pub auth_url: Url,
-    /// The service user's name.
-    pub user: Option<String>,
-    /// The domain of the service user.
-    #[serde(default = "default_domain")]
-    pub user_domain: String,
-    /// The service user's password.
-    pub password: Option<Secret>,
-    /// The service user's project.
-    pub project: Option<String>,
-    /// The domain of that project.
-    #[serde(default = "default_domain")]
-    pub project_domain: String,
-    /// An application credential instead of user, password and project.
-    pub application_credential_id: Option<String>,
-    /// Its secret.
-    pub application_credential_secret: Option<Secret>,
-    /// The type of the service in the catalogue.
-    #[serde(default = "object_store")]
-    pub service_type: String,
-    /// The region; the first one in the catalogue if it is not given.
-    pub region: Option<String>,
-    /// The endpoint that the registry uses.
-    #[serde(default)]
-    pub interface: Interface,
-    /// The endpoint that clients are redirected to.
-    #[serde(default)]
-    pub download_interface: Interface,
-    /// In whose project the containers lie.
-    #[serde(default)]
-    pub container_project: ContainerProject,
-    /// Before the account in a container's name; `keppel-` gives Keppel's names.
-    #[serde(default = "container_prefix")]
-    pub container_prefix: String,
-    /// Before the project's id in an endpoint's path (Swift's `reseller_prefix`).
-    #[serde(default = "reseller_prefix")]
-    pub reseller_prefix: String,
-    /// The storage policy of new containers; the cluster's default if it is not given.
-    pub storage_policy: Option<String>,
-    /// Whether clients may be redirected to signed addresses (TempURL).
-    #[serde(default = "yes")]
-    pub temp_urls: bool,
-    /// The hash of those signatures.
-    #[serde(default)]
-    pub temp_url_digest: TempUrlDigest,
-    /// After how many days the key that signs them is changed.
-    #[serde(default = "thirty")]
-    pub temp_url_key_days: u32,
-    /// The server is Ceph RGW: no project in the endpoint's path is no error, and no addresses are signed, since its
-    /// containers have no keys of their own.
-    #[serde(default)]
-    pub ceph_rgw: bool,
-}
-
-fn default_domain() -> String {
-    "Default".to_owned()
-}
-
-fn object_store() -> String {
-    "object-store".to_owned()
-}
-
-fn container_prefix() -> String {
-    "kontor-".to_owned()
-}
-
-fn reseller_prefix() -> String {
-    "AUTH_".to_owned()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn thirty() -> u32 {
-    30
-}
-
-impl SwiftConfig {
-    fn login(&self) -> Login<'_> {
-        Login {
-            auth_url: &self.auth_url,
-            user: self.user.as_deref(),
-            user_domain: &self.user_domain,
-            password: self.password.as_ref(),
-            project: self.project.as_deref(),
-            project_domain: &self.project_domain,
-            application_credential_id: self.application_credential_id.as_deref(),
-            application_credential_secret: self.application_credential_secret.as_ref(),
-        }
-    }
-
-    fn validate(&self) -> StorageResult<()> {
-        let is_plain = |text: &str| {
-            text.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        };
-        if !is_plain(&self.container_prefix) || self.container_prefix.len() > 190 {
-            return Err(StorageError::permanent(
-                "container_prefix: up to 190 letters, digits, '-', '_' and '.'",
-            ));
-        }
-        if !is_plain(&self.reseller_prefix) {
-            return Err(StorageError::permanent(
-                "reseller_prefix: letters, digits, '-', '_' and '.'",
-            ));
-        }
-        if self.temp_url_key_days == 0 {
-            return Err(StorageError::permanent(
-                "temp_url_key_days: at least 1, or set temp_urls = false",
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// How long what is known of a container is believed, and the times of its keys.
 #[derive(Debug, Clone, Copy)]
@@ -217,14 +62,16 @@ impl fmt::Debug for SwiftDriver {
 }
 
 impl SwiftDriver {
-    /// Prepares the driver; the cloud is first asked when it is needed. Errors: a parameter that cannot be.
-    pub fn open(config: &SwiftConfig) -> StorageResult<Self> {
+    /// Prepares the driver; the cloud is first asked when it is needed. `shared` is the session of a backend that has
+    /// no login of its own. Errors: a parameter that cannot be.
+    pub fn open(config: &SwiftConfig, shared: Option<&Arc<Session>>) -> StorageResult<Self> {
         let times = Times {
             known_for: Duration::from_secs(60),
             settle: Duration::from_secs(300),
             rotate_every: Duration::from_secs(u64::from(config.temp_url_key_days) * 86_400),
         };
-        Self::open_with(config, times)
+        config.validate()?;
+        Ok(Self::open_with(config, config.session(shared)?, times))
     }
 
     /// Like [`SwiftDriver::open`], with keys that change every second: for tests of their rotation.
@@ -235,22 +82,20 @@ impl SwiftDriver {
             settle: Duration::from_secs(1),
             rotate_every: Duration::from_secs(1),
         };
-        Self::open_with(config, times)
+        Ok(Self::open_with(config, config.session(None)?, times))
     }
 
     /// Makes the next request meet a token that was revoked.
     #[cfg(feature = "testkit")]
     pub fn spoil_token_for_tests(&self) {
-        self.session.spoil();
+        self.session.spoil_token_for_tests();
     }
 
-    fn open_with(config: &SwiftConfig, times: Times) -> StorageResult<Self> {
-        config.validate()?;
-        let session = Arc::new(Session::new(&config.login())?);
-        Ok(Self {
+    fn open_with(config: &SwiftConfig, session: Arc<Session>, times: Times) -> Self {
+        Self {
             containers: Arc::new(Containers::new(Arc::clone(&session), config.clone(), times)),
             session,
-        })
+        }
     }
 
     async fn object_url(&self, tenant: &Tenant, key: ObjectKey) -> StorageResult<Url> {

@@ -107,7 +107,11 @@ fn cloud(
     let config = serde_json::json!({
         "auth_url": format!("{address}/v3"), "user": "u", "password": "hunter2", "project": "p",
     });
-    SwiftDriver::open(&serde_json::from_value::<SwiftConfig>(config).unwrap()).unwrap()
+    SwiftDriver::open(
+        &serde_json::from_value::<SwiftConfig>(config).unwrap(),
+        None,
+    )
+    .unwrap()
 }
 
 fn label<T>(result: &StorageResult<T>) -> &'static str {
@@ -296,8 +300,11 @@ async fn a_keystone_that_is_away_is_a_passing_failure_and_names_no_secret() {
     let config = serde_json::json!({
         "auth_url": address, "user": "u", "password": "hunter2", "project": "p",
     });
-    let driver =
-        SwiftDriver::open(&serde_json::from_value::<SwiftConfig>(config).unwrap()).unwrap();
+    let driver = SwiftDriver::open(
+        &serde_json::from_value::<SwiftConfig>(config).unwrap(),
+        None,
+    )
+    .unwrap();
     let error = driver.check().await.unwrap_err();
     assert!(error.is_temporary(), "{error:?}");
     let text = format!("{error} {error:?} {driver:?}");
@@ -317,7 +324,11 @@ fn parameters_that_cannot_be_are_refused() {
         for (key, value) in changes.as_object().unwrap() {
             config[key] = value.clone();
         }
-        SwiftDriver::open(&serde_json::from_value::<SwiftConfig>(config).unwrap()).map(drop)
+        SwiftDriver::open(
+            &serde_json::from_value::<SwiftConfig>(config).unwrap(),
+            None,
+        )
+        .map(drop)
     };
     assert_eq!(label(&opened(serde_json::json!({}))), "ok");
     for changes in [
@@ -325,8 +336,25 @@ fn parameters_that_cannot_be_are_refused() {
         serde_json::json!({ "reseller_prefix": "../" }),
         serde_json::json!({ "temp_url_key_days": 0 }),
         serde_json::json!({ "password": null }),
+        // A login without Keystone, Keystone without a login.
+        serde_json::json!({ "auth_url": null }),
+        serde_json::json!({ "user": null, "password": null, "project": null }),
+        // Neither, and no shared session.
+        serde_json::json!({ "auth_url": null, "user": null, "password": null, "project": null }),
         serde_json::json!({ "application_credential_id": "x", "application_credential_secret": "y" }),
     ] {
         assert_eq!(label(&opened(changes.clone())), "failed", "{changes}");
     }
+}
+
+#[test]
+fn a_backend_without_a_login_takes_the_shared_session() {
+    let config = |json| serde_json::from_value::<SwiftConfig>(json).unwrap();
+    let login = serde_json::json!({ "auth_url": "http://k/v3", "user": "u", "password": "p", "project": "q" });
+    let shared = serde_json::from_value::<crate::OpenStackConfig>(login.clone()).unwrap();
+    let shared = Arc::new(crate::OpenStackSession::new(&shared).unwrap());
+    let bare = SwiftDriver::open(&config(serde_json::json!({})), Some(&shared)).unwrap();
+    assert!(Arc::ptr_eq(&bare.session, &shared));
+    let own = SwiftDriver::open(&config(login), Some(&shared)).unwrap();
+    assert!(!Arc::ptr_eq(&own.session, &shared));
 }

@@ -37,7 +37,7 @@ fn config() -> Option<SwiftConfig> {
 }
 
 fn in_service_project() -> Option<Arc<dyn StorageDriver>> {
-    Some(Arc::new(SwiftDriver::open(&config()?).unwrap()))
+    Some(Arc::new(SwiftDriver::open(&config()?, None).unwrap()))
 }
 
 fn in_tenant_projects() -> Option<Arc<dyn StorageDriver>> {
@@ -46,7 +46,7 @@ fn in_tenant_projects() -> Option<Arc<dyn StorageDriver>> {
         container_prefix: "keppel-".to_owned(),
         ..config()?
     };
-    Some(Arc::new(SwiftDriver::open(&config).unwrap()))
+    Some(Arc::new(SwiftDriver::open(&config, None).unwrap()))
 }
 
 live_contract_tests!(service_project, in_service_project);
@@ -69,7 +69,7 @@ impl Raw {
                 "password": config.password.as_ref().unwrap().expose() } } },
             "scope": { "project": { "name": config.project, "domain": domain } } } });
         let answer = client
-            .post(format!("{}/auth/tokens", config.auth_url))
+            .post(format!("{}/auth/tokens", config.auth_url.as_ref().unwrap()))
             .header("Content-Type", "application/json")
             .body(body.to_string())
             .send()
@@ -155,7 +155,7 @@ async fn a_container_that_is_not_ours_is_refused_and_left_alone() -> Verdict {
     let Some(config) = config() else {
         return Ok(());
     };
-    let (driver, raw) = (SwiftDriver::open(&config)?, Raw::new(&config).await?);
+    let (driver, raw) = (SwiftDriver::open(&config, None)?, Raw::new(&config).await?);
     let tenant = fresh("foreign");
     let container = format!("kontor-{}", tenant.account);
     raw.call(Method::PUT, &container, &[])
@@ -185,7 +185,7 @@ async fn the_quota_of_the_container_is_respected() -> Verdict {
     let Some(config) = config() else {
         return Ok(());
     };
-    let (driver, raw) = (SwiftDriver::open(&config)?, Raw::new(&config).await?);
+    let (driver, raw) = (SwiftDriver::open(&config, None)?, Raw::new(&config).await?);
     let tenant = fresh("quota");
     driver.prepare_account(&tenant).await?;
     let container = format!("kontor-{}", tenant.account);
@@ -196,7 +196,7 @@ async fn the_quota_of_the_container_is_respected() -> Verdict {
     // What is known of the container is a minute old at most; a driver that has just started knows nothing.
     let driver = {
         drop(driver);
-        SwiftDriver::open(&config)?
+        SwiftDriver::open(&config, None)?
     };
     driver
         .write(&tenant, &chunk(1), Some(MIB as u64), body(MIB))
@@ -267,7 +267,7 @@ async fn links_survive_the_rotation_of_their_keys() -> Verdict {
         1
     );
     // Another node that has just started agrees on the key.
-    let other = SwiftDriver::open(&config)?;
+    let other = SwiftDriver::open(&config, None)?;
     let url = other
         .download_url(&tenant, &chunk(1), Duration::from_secs(60))
         .await?;
@@ -281,7 +281,7 @@ async fn a_link_opens_its_own_object_only_and_only_for_reading() -> Verdict {
     let Some(config) = config() else {
         return Ok(());
     };
-    let driver = SwiftDriver::open(&config)?;
+    let driver = SwiftDriver::open(&config, None)?;
     let tenant = fresh("link");
     driver.prepare_account(&tenant).await?;
     for number in [1, 2] {
@@ -320,7 +320,7 @@ async fn wrong_credentials_are_named_without_the_secret() -> Verdict {
         password: Some(storage_drivers::Secret::new("s3cr3t-and-wrong")),
         ..config
     };
-    let driver = SwiftDriver::open(&config)?;
+    let driver = SwiftDriver::open(&config, None)?;
     let error = driver.check().await.unwrap_err();
     let text = format!(
         "{error} {error:?} {:?} {driver:?} {config:?}",
@@ -338,7 +338,7 @@ async fn a_large_object_is_one_object() -> Verdict {
     let Some(config) = config() else {
         return Ok(());
     };
-    let driver = SwiftDriver::open(&config)?;
+    let driver = SwiftDriver::open(&config, None)?;
     let tenant = fresh("large");
     driver.prepare_account(&tenant).await?;
     let before = resident_bytes()?;
@@ -377,7 +377,7 @@ async fn a_revoked_token_is_replaced() -> Verdict {
     let Some(config) = config() else {
         return Ok(());
     };
-    let driver = SwiftDriver::open(&config)?;
+    let driver = SwiftDriver::open(&config, None)?;
     let tenant = fresh("token");
     driver.prepare_account(&tenant).await?;
     driver.write(&tenant, &chunk(1), Some(10), body(10)).await?;
