@@ -1,5 +1,7 @@
 //! The only place where the parts are wired together.
 
+mod auth_drivers;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -10,20 +12,16 @@ use std::{
     time::Duration,
 };
 
+use auth_drivers::AuthDrivers;
 use storage_drivers::{Limits, ObservedDriver, OpenStackSession, StorageDriver, StorageError};
 use tracing::warn;
 
 use crate::{
     api::{self, Api, Hosts, ServeError, ServerOptions, TlsFiles},
     auth::{
-        driver::{AuthDriver, AuthError},
-        issued_secret::SecretHasher,
-        key_file::KeyError,
-        login_limit::LoginLimit,
-        oidc::{OidcDriver, ProviderError},
-        signing_key::ensure_key_file,
-        static_users::StaticUsers,
-        token::Tokens,
+        driver::AuthError, issued_secret::SecretHasher, key_file::KeyError,
+        keystone::KeystoneError, login_limit::LoginLimit, oidc::ProviderError,
+        signing_key::ensure_key_file, token::Tokens,
     },
     clock::{Clock, SystemClock},
     config::Config,
@@ -31,9 +29,8 @@ use crate::{
     error::Error,
     ids::Ids,
     janitor,
-    model::user::User,
     registry::{
-        Backend, Backends, DbUsers, Downloads, MoveSettings, Parts, Registry, Settings,
+        Backend, Backends, Downloads, MoveSettings, Parts, Registry, Settings,
         bootstrap::FirstStart, pull_log, revoke,
     },
     telemetry::Metrics,
@@ -64,6 +61,9 @@ pub enum AppError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The driver `keystone` cannot be made.
+    #[error(transparent)]
+    Keystone(#[from] KeystoneError),
     /// An issuer's settings cannot be used.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -139,10 +139,8 @@ impl App {
         let key = config.signing_key_file();
         ensure_key_file(&key)?;
         let tokens = Tokens::open(&key, &config.auth.previous_key_files, Arc::clone(&clock))?;
-        let oidc = oidc(&config, &clock)?;
-        let mut drivers = vec![static_users(&config, &db, &clock)?];
-        drivers.extend(oidc.clone().map(|oidc| oidc as Arc<dyn AuthDriver>));
-        let drivers = ordered(drivers, &config.auth.drivers)?;
+        let AuthDrivers { drivers, oidc } =
+            AuthDrivers::open(&config, &db, openstack.as_ref(), &clock)?;
         let registry = Registry::new(Parts {
             backends: Backends::new(backends, config.default_storage.clone()),
             drivers,
@@ -355,49 +353,4 @@ fn backends(
         (name, backend)
     });
     Ok(observed.collect())
-}
-
-/// The trusted issuers, if there are any.
-fn oidc(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<OidcDriver>>, AppError> {
-    let providers = config.auth.oidc.clone();
-    if providers.is_empty() {
-        return Ok(None);
-    }
-    let driver = OidcDriver::open(providers, Arc::clone(clock))?;
-    Ok(Some(Arc::new(driver)))
-}
-
-/// The drivers in the order that the operator wants.
-fn ordered(
-    mut drivers: Vec<Arc<dyn AuthDriver>>,
-    order: &[String],
-) -> Result<Vec<Arc<dyn AuthDriver>>, AppError> {
-    let is_there = |name: &String| drivers.iter().any(|driver| driver.name() == name);
-    if let Some(unknown) = order.iter().find(|name| !is_there(name)) {
-        return Err(AppError::UnknownDriver(unknown.clone()));
-    }
-    // Stable: those that are not named stay as they are.
-    drivers.sort_by_key(|driver| {
-        let place = order.iter().position(|name| driver.name() == name);
-        place.unwrap_or(order.len())
-    });
-    Ok(drivers)
-}
-
-fn static_users(
-    config: &Config,
-    db: &Db,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn AuthDriver>, AppError> {
-    let users = config.auth.static_users.users.iter().map(|user| User {
-        name: user.name.clone(),
-        password_hash: user.password_hash.expose().to_owned(),
-        grants: user.grants.clone(),
-        is_disabled: false,
-    });
-    Ok(Arc::new(StaticUsers::new(
-        users,
-        Arc::new(DbUsers(db.clone())),
-        Arc::clone(clock),
-    )?))
 }

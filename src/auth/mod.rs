@@ -12,6 +12,7 @@ pub mod challenge;
 pub mod driver;
 pub mod issued_secret;
 pub mod key_file;
+pub mod keystone;
 pub mod login_limit;
 pub mod oidc;
 pub mod outbound;

@@ -7,7 +7,7 @@ use storage_drivers::Secret;
 
 use super::ConfigError;
 use crate::{
-    auth::{login_limit::LoginLimits, oidc::ProviderConfig},
+    auth::{keystone::KeystoneConfig, login_limit::LoginLimits, oidc::ProviderConfig},
     model::user::{Grant, USER_NAME_RULE, is_user_name},
 };
 
@@ -40,6 +40,8 @@ pub struct AuthConfig {
     /// come after, in this order.
     #[serde(deserialize_with = "super::load::one_or_many")]
     pub drivers: Vec<String>,
+    /// Users of an OpenStack cloud; without it, there are none.
+    pub keystone: Option<KeystoneConfig>,
     /// Issuers whose tokens are taken, by name.
     pub oidc: BTreeMap<String, ProviderConfig>,
     /// Users of the `static_users` driver, besides those in the database.
@@ -80,6 +82,7 @@ impl Default for AuthConfig {
             login_limits: LoginLimits::default(),
             initial_admin_password: None,
             drivers: Vec::new(),
+            keystone: None,
             oidc: BTreeMap::new(),
             static_users: StaticUsersConfig::default(),
         }
@@ -94,6 +97,10 @@ impl AuthConfig {
                 "auth.pull_token_seconds",
                 "tokens must be valid for 60 seconds at least",
             );
+        }
+        if let Some(keystone) = &self.keystone {
+            let checked = keystone.validate();
+            checked.map_err(|(key, why)| ConfigError::invalid(key, why))?;
         }
         let limits = &self.login_limits;
         if limits.per_user_and_address == 0 || limits.per_user == 0 || limits.per_address == 0 {

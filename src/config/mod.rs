@@ -303,6 +303,9 @@ impl Config {
             );
         }
         self.auth.validate()?;
+        if self.auth.keystone.is_some() && self.openstack.is_none() {
+            return fault("auth.keystone", "it needs an [openstack] section");
+        }
         Ok(self)
     }
 }

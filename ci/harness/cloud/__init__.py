@@ -4,6 +4,7 @@ Whoever needs it calls `given_or_started`: inside `ci/cloud run` that is the clo
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from harness.processes import free_ports, say
 
 STOP_SECONDS = 5
 FOLDERS = ("keystone", "swift", "seaweed")
-FILES = ("env", "storage.toml")
+FILES = ("env", "storage.toml", "identity.json")
 
 # For kontor --config. The buckets and containers start with kontor-, so that a script can put its own name there.
 STORAGE = """\
@@ -62,7 +63,8 @@ class Cloud:
     """All three. `start`, then `environment` says where they are; nothing outlives the script unless `leave` is
     called."""
 
-    def __init__(self, directory, token_seconds=None):
+    def __init__(self, directory, token_seconds=None, keystone_only=False):
+        self.keystone_only = keystone_only
         self.dir = Path(directory).resolve()
         self.token_seconds = int(token_seconds or os.environ.get("TOKEN_TTL") or 3600)
         self.keystone = self.swift = self.seaweed = None
@@ -70,21 +72,26 @@ class Cloud:
     def start(self):
         if taken := [name for name in FOLDERS if (self.dir / name).exists()]:
             raise RuntimeError(f"there is something in {self.dir} already: {' '.join(taken)}")
-        openstack, weed = venvs.openstack_and_seaweed()
+        openstack, weed = (venvs.openstack(), None) if self.keystone_only else venvs.openstack_and_seaweed()
         self.dir.mkdir(parents=True, exist_ok=True)
         ports = free_ports(5 + len(seaweed.PORTS))
         self.keystone = keystone.Keystone(self.dir / "keystone", ports[0], openstack, self.token_seconds)
-        self.swift = swift.Swift(self.dir / "swift", ports[1:5], openstack, self.keystone.url)
-        self.seaweed = seaweed.Seaweed(self.dir / "seaweed", ports[5:], weed)
+        if not self.keystone_only:
+            self.swift = swift.Swift(self.dir / "swift", ports[1:5], openstack, self.keystone.url)
+            self.seaweed = seaweed.Seaweed(self.dir / "seaweed", ports[5:], weed)
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
             stack.callback(self._give_up)
-            self.seaweed.start()
+            if self.seaweed:
+                self.seaweed.start()
             self.keystone.start()
-            self.swift.start()
-            self.keystone.publish(self.swift.url)
+            if self.swift:
+                self.swift.start()
+            self.keystone.publish(self.swift.url if self.swift else None)
             stack.pop_all()
-        (self.dir / "storage.toml").write_text(storage_toml(self.environment()))
+        (self.dir / "identity.json").write_text(json.dumps(self.keystone.identity(), indent=1))
+        if not self.keystone_only:
+            (self.dir / "storage.toml").write_text(storage_toml(self.environment()))
         (self.dir / "env").write_text("".join(f"{name}={value}\n" for name, value in self.environment().items()))
         say(f"the cloud runs after {time.monotonic() - began:.1f} s")
 
@@ -121,6 +128,10 @@ class Cloud:
 
     def environment(self):
         """The variables of the tests. More than one script and the Rust tests know their names."""
+        identity = {"KONTOR_TEST_KEYSTONE_FILE": str(self.dir / "identity.json")}
+        return identity if self.keystone_only else {**self._storage_environment(), **identity}
+
+    def _storage_environment(self):
         tenant_password, tenant_project, _ = keystone.TENANTS["alice"]
         ec2 = self.keystone.facts["ec2"]
         return {

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from harness import processes
-from harness.cloud import rest, venvs
+from harness.cloud import identity, rest, venvs
 from harness.processes import Child, run
 
 REGION = "RegionOne"
@@ -70,7 +70,8 @@ class Keystone:
     @staticmethod
     def _template(venv):
         """The folder of the template; another one when this file or the installed packages change."""
-        made_of = Path(__file__).read_bytes() + Path(__file__).with_name("openstack.txt").read_bytes() + str(venv).encode()
+        files = (__file__, identity.__file__, Path(__file__).with_name("openstack.txt"))
+        made_of = b"".join(Path(file).read_bytes() for file in files) + str(venv).encode()
         return venvs.ROOT / f"keystone-{hashlib.sha256(made_of).hexdigest()[:12]}"
 
     def start(self):
@@ -162,7 +163,16 @@ class Keystone:
         for interface in ("public", "internal", "admin"):
             make("endpoint", service_id=object_store, interface=interface, url="http://127.0.0.1/", region_id=REGION)
         self.facts = {"service_project": service, "projects": projects,
-                      "ec2": {"access": ec2["access"], "secret": ec2["secret"]}}
+                      "ec2": {"access": ec2["access"], "secret": ec2["secret"]},
+                      "identity": identity.populate(self, ask, (domain, projects, roles))}
+
+    def identity(self):
+        """What the tests of the driver `keystone` need to know."""
+        return {"auth_url": self.url, "domain": TENANT_DOMAIN, "projects": self.facts["projects"],
+                "admin": {"user": ADMIN, "password": ADMIN_PASSWORD, "project": "admin", "domain": "Default"},
+                "service": {"user": REGISTRY, "password": REGISTRY_PASSWORD, "project": SERVICE_PROJECT, "domain": "Default"},
+                "passwords": {name: password for name, (password, _, _) in TENANTS.items()},
+                **self.facts["identity"]}
 
     def _keep(self, template):
         """Another script may do the same at the same time: the first one to rename wins."""
@@ -184,6 +194,8 @@ class Keystone:
         ask = self._admin()
         kinds = {service["id"]: service["type"] for service in ask("GET", "/services")["services"]}
         for endpoint in ask("GET", "/endpoints")["endpoints"]:
+            if not swift_url and kinds[endpoint["service_id"]] != "identity":
+                continue
             kind, admin = kinds[endpoint["service_id"]], endpoint["interface"] == "admin"
             url = self.url if kind == "identity" else swift_url if admin else f"{swift_url}/v1/AUTH_$(project_id)s"
             ask("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": url}})

@@ -53,3 +53,8 @@ def openstack_and_seaweed():
     """Both, installed at the same time."""
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(_find, ("openstack", "seaweed")))
+
+
+def openstack():
+    """Keystone and Swift."""
+    return _find("openstack")
