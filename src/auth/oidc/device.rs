@@ -105,7 +105,7 @@ pub async fn log_in(
 }
 
 /// The same with another way to wait.
-async fn log_in_with<W: Future<Output = ()>>(
+pub(super) async fn log_in_with<W: Future<Output = ()>>(
     client: &Client,
     provider: &DeviceMetadata,
     show: impl FnOnce(&DevicePrompt),

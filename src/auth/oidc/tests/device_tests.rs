@@ -36,7 +36,7 @@ fn provider(answers: Vec<String>) -> (DeviceMetadata, Arc<Mutex<Vec<String>>>) {
                 let length = head.to_lowercase();
                 let length = length.split("content-length: ").nth(1).unwrap();
                 let length = length.split("\r\n").next().unwrap();
-                if body.len() >= length.parse().unwrap() {
+                if body.len() >= length.parse::<usize>().unwrap() {
                     break;
                 }
             }
