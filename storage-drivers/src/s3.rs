@@ -16,6 +16,7 @@ mod names;
 mod owner;
 mod read;
 mod server;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -90,7 +91,8 @@ pub struct S3Config {
     /// Whether conditional writes (`If-None-Match: *`) are sent; some old servers refuse them.
     #[serde(default = "yes")]
     pub conditional_writes: bool,
-    /// The size of a part of a large object in bytes. A write needs memory for three of them.
+    /// The size of a part in bytes, where a large object has to be sent in parts: its length is not known, or it needs
+    /// checksums. Such a write needs memory for three of them.
     #[serde(default = "part_bytes_default")]
     pub part_bytes: usize,
     /// Whether clients may be redirected to presigned addresses.
@@ -150,12 +152,7 @@ impl StorageDriver for S3Driver {
     ) -> StorageResult<u64> {
         let container = self.server.layout.container(tenant)?;
         self.owners.check(tenant).await?;
-        let target = Target {
-            operator: self.server.operator(&container)?,
-            bucket: container.bucket,
-            key: *key,
-            options: self.server.write_options(),
-        };
+        let target = Target::new(&self.server, container, *key)?;
         let parts = Parts::new(size, self.server.config.part_bytes, body);
         let written = write::object_write(target, parts).await;
         if matches!(written, Err(StorageError::Backend { .. })) {

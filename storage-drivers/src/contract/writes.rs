@@ -14,6 +14,8 @@ use super::support::{Fixture, assert_fails, body_broken, body_of, fresh_chunk, p
 use crate::StorageDriver;
 
 const MIB: usize = 1024 * 1024;
+/// More than any driver collects before it sends.
+const LARGE: usize = 6 * MIB;
 
 /// A body that is longer or shorter than announced is refused and leaves nothing.
 pub async fn wrong_sizes_leave_nothing(driver: Arc<dyn StorageDriver>) -> Verdict {
@@ -25,6 +27,8 @@ pub async fn wrong_sizes_leave_nothing(driver: Arc<dyn StorageDriver>) -> Verdic
         (9, 10),
         (2 * MIB, 2 * MIB - 1),
         (2 * MIB, 2 * MIB + 1),
+        (LARGE, LARGE - 1),
+        (LARGE, LARGE + 1),
     ] {
         let key = fresh_chunk();
         let body = body_of(pattern(actual), 50_000);
@@ -70,8 +74,8 @@ pub async fn endless_body_is_refused_early(driver: Arc<dyn StorageDriver>) -> Ve
 /// A body that breaks off is reported as the client's fault and leaves nothing.
 pub async fn cut_body_leaves_nothing(driver: Arc<dyn StorageDriver>) -> Verdict {
     let fixture = Fixture::new(driver).await?;
-    for len in [0, 1, 300_000, 3 * MIB] {
-        for size in [None, Some(4 * MIB as u64)] {
+    for len in [0, 1, 300_000, LARGE] {
+        for size in [None, Some(4 * LARGE as u64)] {
             let body = body_broken(pattern(len));
             let result = fixture
                 .driver
@@ -87,7 +91,10 @@ pub async fn cut_body_leaves_nothing(driver: Arc<dyn StorageDriver>) -> Verdict 
 /// A write that is dropped half-way leaves nothing, and its name can be used.
 pub async fn dropped_write_leaves_nothing(driver: Arc<dyn StorageDriver>) -> Verdict {
     let fixture = Fixture::new(driver).await?;
-    for len in [0, 1, 256 * 1024, 300_000, MIB, 2 * MIB] {
+    let sizes = [0, 1, 256 * 1024, 300_000, MIB, LARGE];
+    let unknown = sizes.map(|len| (len, None));
+    let announced = sizes.map(|len| (len, Some(2 * LARGE as u64)));
+    for (len, size) in unknown.into_iter().chain(announced) {
         let key = fresh_chunk();
         let is_stalled = Arc::new(Notify::new());
         let notify = Arc::clone(&is_stalled);
@@ -96,7 +103,7 @@ pub async fn dropped_write_leaves_nothing(driver: Arc<dyn StorageDriver>) -> Ver
             std::future::pending().await
         });
         let body = body_of(pattern(len), 30_000).chain(stall).boxed();
-        let write = fixture.driver.write(&fixture.tenant, &key, None, body);
+        let write = fixture.driver.write(&fixture.tenant, &key, size, body);
         tokio::select! {
             result = write => assert_fails(result, "a write that cannot end"),
             () = is_stalled.notified() => {}
@@ -130,7 +137,7 @@ pub async fn existing_object_is_never_overwritten(driver: Arc<dyn StorageDriver>
     let fixture = Fixture::new(driver).await?;
     let content = pattern(1_000);
     let key = fixture.put(&content).await?;
-    for len in [0, 1_000, 2 * MIB] {
+    for len in [0, 1_000, 2 * MIB, LARGE] {
         let body = body_of(Bytes::from(vec![9; len]), 10_000);
         let result = fixture
             .driver

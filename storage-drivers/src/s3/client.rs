@@ -9,16 +9,18 @@
 //! nothing else is.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt};
-use http::{Method, Request, Response};
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::{Method, Request, Response, request};
 use opendal::{Buffer, HttpBody, HttpTransport};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::failure::Failure;
@@ -27,13 +29,13 @@ use crate::{StorageError, StorageResult};
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long nothing may pass in either direction.
-const IDLE_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// How long a server may think about a POST: putting together a large upload takes some of them minutes.
-const POST_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+/// How long a server may think about a large object that it has: putting it together takes some of them minutes.
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 300 });
 /// The waits before a write is sent again.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// A request's body goes out in pieces of this size, so that progress is seen.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
 /// The longest answer that is read as a whole. A page of a listing has about 300 bytes per object.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -97,6 +99,15 @@ async fn whole_body(answer: &mut reqwest::Response) -> Result<Bytes, Failure> {
     Ok(body.into())
 }
 
+/// Takes what is no success for a failure.
+async fn success(mut answer: reqwest::Response) -> Result<reqwest::Response, Failure> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let body = whole_body(&mut answer).await.unwrap_or_default();
+    Err(Failure::of_answer(answer.status().as_u16(), &body))
+}
+
 fn is_write(request: &Request<Buffer>) -> bool {
     let query = request.uri().query().unwrap_or_default();
     matches!(*request.method(), Method::PUT | Method::POST) || query.contains("uploadId=")
@@ -120,10 +131,17 @@ impl Client {
         Ok(Self { http })
     }
 
+    async fn execute(&self, request: Request<reqwest::Body>) -> Result<reqwest::Response, Failure> {
+        let request = reqwest::Request::try_from(request)
+            .map_err(|e| Failure::local(&e.without_url().to_string()))?;
+        let answer = self.http.execute(request).await;
+        answer.map_err(|e| Failure::unreachable(&e.without_url()))
+    }
+
     /// Sends a request and waits for the head of the answer, whatever it is.
     async fn send(&self, request: Request<Buffer>) -> Result<reqwest::Response, Failure> {
         let limit = if request.method() == Method::POST {
-            POST_LIMIT
+            STORE_LIMIT
         } else {
             IDLE_LIMIT
         };
@@ -135,15 +153,11 @@ impl Client {
                 reqwest::Body::wrap_stream(paced(body, Arc::clone(&progress)))
             }
         });
-        let request = reqwest::Request::try_from(request)
-            .map_err(|e| Failure::local(&e.without_url().to_string()))?;
-        let mut answer = pin!(self.http.execute(request));
+        let mut answer = pin!(self.execute(request));
         loop {
             let deadline = last_seen(&progress) + limit;
             tokio::select! {
-                answer = &mut answer => {
-                    return answer.map_err(|e| Failure::unreachable(&e.without_url()));
-                }
+                answer = &mut answer => return answer,
                 () = sleep_until(deadline) => {
                     if last_seen(&progress) + limit <= Instant::now() {
                         return Err(Failure::timeout());
@@ -155,12 +169,30 @@ impl Client {
 
     /// Sends a request and takes what is no success for a failure.
     async fn send_once(&self, request: Request<Buffer>) -> Result<reqwest::Response, Failure> {
-        let mut answer = self.send(request).await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let body = whole_body(&mut answer).await.unwrap_or_default();
-        Err(Failure::of_answer(answer.status().as_u16(), &body))
+        success(self.send(request).await?).await
+    }
+
+    /// Sends a request whose body of `size` bytes comes as it is asked for, once. If fewer come, it breaks off, and
+    /// does not look like an end. There is no limit on the time: only the sender of the pieces knows who waits.
+    pub(super) async fn streamed(
+        &self,
+        head: request::Parts,
+        size: u64,
+        mut pieces: mpsc::Receiver<Bytes>,
+    ) -> Result<(), Failure> {
+        let mut left = size;
+        let body = stream::poll_fn(move |cx| match ready!(pieces.poll_recv(cx)) {
+            Some(piece) => {
+                left = left.saturating_sub(piece.len() as u64);
+                Poll::Ready(Some(Ok(piece)))
+            }
+            None if left > 0 => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted))),
+            None => Poll::Ready(None),
+        });
+        let body = reqwest::Body::wrap_stream(body.map_err(io::Error::from));
+        let mut answer = success(self.execute(Request::from_parts(head, body)).await?).await?;
+        // An answer that was read to its end leaves the connection to the next request.
+        whole_body(&mut answer).await.map(drop)
     }
 
     /// Sends a request as it is, once, and returns the whole answer if it is a success.

@@ -7,11 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::header::{CONTENT_LENGTH, HOST, IF_NONE_MATCH};
+use http::{HeaderMap, Method, Request, request};
 use opendal::options::WriteOptions;
 use opendal::{Buffer, HttpTransporter, OperationContext, Operator, services};
 use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{Context, ProvideCredentialChain, Signer};
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::S3Config;
@@ -19,7 +21,8 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::failure::{Failure, signing_failed};
 use super::names::{Container, Layout};
-use crate::{StorageError, StorageResult};
+use super::write::NOTE;
+use crate::{ObjectKey, StorageError, StorageResult};
 
 /// The smallest part that S3 takes.
 const MIN_PART_BYTES: usize = 5 << 20;
@@ -175,7 +178,7 @@ impl Server {
         Ok(operator.with_context(context))
     }
 
-    /// How objects are written.
+    /// How objects are written by OpenDAL; [`Self::object_put`] has to do the same.
     pub(super) fn write_options(&self) -> WriteOptions {
         WriteOptions {
             if_not_exists: self.config.conditional_writes,
@@ -209,16 +212,56 @@ impl Server {
         let request = Request::builder()
             .method(method)
             .uri(self.address(bucket, path, query))
-            .header(http::header::CONTENT_LENGTH, body.len())
-            .body(Buffer::from(body))
-            .map_err(|_| Failure::local("the request makes no sense"))?;
-        let (mut parts, body) = request.into_parts();
+            .header(CONTENT_LENGTH, body.len());
+        let head = self.signed(request).await?;
+        self.client
+            .whole(Request::from_parts(head, Buffer::from(body)))
+            .await
+    }
+
+    /// Writes an object whose pieces come as they are asked for, as [`Self::operator`] and
+    /// [`Self::write_options`] would.
+    pub(super) async fn object_put(
+        &self,
+        (container, key): (&Container, &ObjectKey),
+        note: &str,
+        size: u64,
+        pieces: mpsc::Receiver<Bytes>,
+    ) -> Result<(), Failure> {
+        let path = format!("{}{key}", container.folder);
+        let mut request = Request::put(self.address(Some(&container.bucket), &path, ""))
+            .header(CONTENT_LENGTH, size)
+            .header(format!("x-amz-meta-{NOTE}"), note)
+            // Its digest would be known only at its end.
+            .header("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
+        if self.config.conditional_writes {
+            request = request.header(IF_NONE_MATCH, "*");
+        }
+        let config = &self.config;
+        let options = [
+            ("storage-class", &config.storage_class),
+            ("server-side-encryption", &config.server_side_encryption),
+            ("server-side-encryption-aws-kms-key-id", &config.kms_key_id),
+        ];
+        for (name, value) in options {
+            if let Some(value) = value {
+                request = request.header(format!("x-amz-{name}"), value);
+            }
+        }
+        let head = self.signed(request).await?;
+        self.client.streamed(head, size, pieces).await
+    }
+
+    async fn signed(&self, request: request::Builder) -> Result<request::Parts, Failure> {
+        let request = request.body(());
+        let request = request.map_err(|_| Failure::local("the request makes no sense"))?;
+        let (mut head, ()) = request.into_parts();
         self.signer
-            .sign(&mut parts, None)
+            .sign(&mut head, None)
             .await
             .map_err(|e| signing_failed(&e))?;
         // It comes from the address again, in the form that the version of HTTP wants.
-        parts.headers.remove(http::header::HOST);
-        self.client.whole(Request::from_parts(parts, body)).await
+        head.headers.remove(HOST);
+        Ok(head)
     }
 }

@@ -1,5 +1,7 @@
 //! What can be tried without a server: parameters, names, addresses and errors.
 
+mod fake;
+mod stream;
 mod unruly;
 
 use std::error::Error;

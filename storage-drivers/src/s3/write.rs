@@ -1,5 +1,6 @@
-//! Writes an object: a body of one part with one PUT, a longer one as an upload of parts. While a part is sent
-//! the next one is gathered; OpenDAL keeps one more, so that a write needs memory for three parts.
+//! Writes an object. A body whose length is announced goes out in one PUT as it comes in (see `stream`), any other in
+//! one PUT if it fits into a part, and as an upload of parts if not. While a part is sent the next one is gathered;
+//! OpenDAL keeps one more, so that an upload needs memory for three parts.
 //!
 //! A write runs in a task of its own, which goes on when the client hangs up: a request that is dropped half-way
 //! may still make an object, and nobody would know. The task always comes to an end that it knows, and then
@@ -11,6 +12,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -18,16 +20,19 @@ use futures::future::{Either, select};
 use opendal::options::WriteOptions;
 use opendal::{Operator, Writer};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tracing::Instrument;
 
 use super::failure::{At, Failure};
+use super::names::Container;
+use super::server::Server;
+use crate::detached::{Caller, detached};
 use crate::{ByteStream, ObjectKey, StorageError, StorageResult};
 
 /// The name of the note that says which write has made an object.
-const NOTE: &str = "kontor-write";
+pub(super) const NOTE: &str = "kontor-write";
 /// How often the removal of an object that nobody wants is tried.
 const REMOVALS: u32 = 3;
+/// The largest object that S3 takes in one request.
+const MAX_PUT_BYTES: u64 = 5 << 30;
 
 /// A body, cut into parts and held to its announced length.
 pub(super) struct Parts {
@@ -53,8 +58,13 @@ impl Parts {
         }
     }
 
+    /// Whether the announced length is reached.
+    pub(super) fn is_complete(&self) -> bool {
+        self.size == Some(self.seen_bytes)
+    }
+
     /// The next piece of the body that is not empty. Errors: `Body`, `SizeMismatch`.
-    async fn piece(&mut self) -> StorageResult<Option<Bytes>> {
+    pub(super) async fn piece(&mut self) -> StorageResult<Option<Bytes>> {
         loop {
             let Some(piece) = self.body.next().await else {
                 return match self.size.filter(|size| self.seen_bytes < *size) {
@@ -102,12 +112,14 @@ impl Parts {
 }
 
 /// Where a new object goes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Target {
-    pub(super) operator: Operator,
-    pub(super) bucket: String,
+    pub(super) server: Arc<Server>,
+    pub(super) container: Container,
     pub(super) key: ObjectKey,
-    pub(super) options: WriteOptions,
+    operator: Operator,
+    /// Which write this is.
+    pub(super) note: String,
 }
 
 /// An object that was stored, and is removed unless somebody takes it.
@@ -132,48 +144,54 @@ impl Drop for Stored {
     }
 }
 
-/// What the task says, unless nobody listens.
-type Outcome = oneshot::Sender<StorageResult<Stored>>;
-
 /// Writes a whole body and returns its length in bytes.
-pub(super) async fn object_write(mut target: Target, parts: Parts) -> StorageResult<u64> {
-    let note = format!("{:016x}", RandomState::new().hash_one(target.key));
-    target.options.user_metadata = Some([(NOTE.to_owned(), note)].into());
-    let (mut outcome, result) = oneshot::channel();
-    let task = async move {
-        let stored = target.write(parts, &mut outcome).await;
-        // If nobody takes it, it is dropped here or with the channel, and with it the object.
-        drop(outcome.send(stored));
-    };
-    tokio::spawn(task.in_current_span());
-    match result.await {
-        Ok(stored) => Ok(stored?.keep()),
-        Err(_) => Err(StorageError::temporary(
-            "a write was given up because the server is shutting down",
-        )),
-    }
+pub(super) async fn object_write(target: Target, parts: Parts) -> StorageResult<u64> {
+    // If nobody takes it from the task, it is dropped, and with it the object.
+    let stored = detached(|caller| target.write(parts, caller)).await?;
+    Ok(stored.keep())
+}
+
+/// What the caller would have been told if it were still there.
+pub(super) fn caller_gone() -> StorageError {
+    StorageError::Body(ErrorKind::ConnectionAborted.into())
 }
 
 /// The next part, unless the client hangs up first.
-async fn next_part(parts: &mut Parts, outcome: &mut Outcome) -> StorageResult<Part> {
+async fn next_part(parts: &mut Parts, caller: &mut Caller) -> StorageResult<Part> {
     tokio::select! {
         part = parts.next() => part,
-        () = outcome.closed() => Err(StorageError::Body(ErrorKind::ConnectionAborted.into())),
+        () = caller.gone() => Err(caller_gone()),
     }
 }
 
 impl Target {
-    async fn write(self, mut parts: Parts, outcome: &mut Outcome) -> StorageResult<Stored> {
-        // Without conditional writes, and for uploads, whose condition some servers ignore.
-        let is_conditional = self.options.if_not_exists;
-        let (first, is_last) = next_part(&mut parts, outcome).await?;
-        if (!is_last || !is_conditional) && self.note().await?.is_some() {
-            return Err(StorageError::AlreadyExists(self.key));
+    pub(super) fn new(
+        server: &Arc<Server>,
+        container: Container,
+        key: ObjectKey,
+    ) -> StorageResult<Self> {
+        Ok(Self {
+            server: Arc::clone(server),
+            operator: server.operator(&container)?,
+            container,
+            key,
+            note: format!("{:016x}", RandomState::new().hash_one(key)),
+        })
+    }
+
+    fn options(&self) -> WriteOptions {
+        WriteOptions {
+            user_metadata: Some([(NOTE.to_owned(), self.note.clone())].into()),
+            ..self.server.write_options()
         }
-        if is_last {
-            self.put(first).await?;
-        } else {
-            self.upload(first, &mut parts, outcome).await?;
+    }
+
+    async fn write(self, mut parts: Parts, mut caller: Caller) -> StorageResult<Stored> {
+        match parts.size {
+            Some(size) if self.is_streamed(size) => {
+                self.stream(size, &mut parts, &mut caller).await?;
+            }
+            _ => self.collected(&mut parts, &mut caller).await?,
         }
         Ok(Stored {
             target: Some(self),
@@ -181,9 +199,37 @@ impl Target {
         })
     }
 
+    /// A short body is collected, since it can be sent again then; a checksum must be known before the body.
+    fn is_streamed(&self, size: u64) -> bool {
+        let config = &self.server.config;
+        config.checksum_algorithm.is_none()
+            && (config.part_bytes as u64 + 1..=MAX_PUT_BYTES).contains(&size)
+    }
+
+    async fn collected(&self, parts: &mut Parts, caller: &mut Caller) -> StorageResult<()> {
+        let (first, is_last) = next_part(parts, caller).await?;
+        // Some servers ignore the condition of uploads.
+        if !is_last || !self.server.config.conditional_writes {
+            self.free_check().await?;
+        }
+        if is_last {
+            self.put(first).await
+        } else {
+            self.upload(first, parts, caller).await
+        }
+    }
+
+    /// Errors: `AlreadyExists`.
+    pub(super) async fn free_check(&self) -> StorageResult<()> {
+        match self.note().await? {
+            Some(_) => Err(StorageError::AlreadyExists(self.key)),
+            None => Ok(()),
+        }
+    }
+
     async fn put(&self, body: Bytes) -> StorageResult<()> {
         let name = self.key.to_string();
-        let options = self.options.clone();
+        let options = self.options();
         match self.operator.write_options(&name, body, options).await {
             Ok(_) => Ok(()),
             Err(e) => self.failed(e.into()).await,
@@ -194,16 +240,16 @@ impl Target {
         &self,
         first: Bytes,
         parts: &mut Parts,
-        outcome: &mut Outcome,
+        caller: &mut Caller,
     ) -> StorageResult<()> {
         let name = self.key.to_string();
-        let options = self.options.clone();
+        let options = self.options();
         let mut writer = self
             .operator
             .writer_options(&name, options)
             .await
-            .at(&self.bucket)?;
-        let sent = match self.parts_send(&mut writer, first, parts, outcome).await {
+            .at(&self.container.bucket)?;
+        let sent = match self.parts_send(&mut writer, first, parts, caller).await {
             Ok(()) => match writer.close().await {
                 Ok(_) => return Ok(()),
                 Err(e) => self.failed(e.into()).await,
@@ -215,7 +261,7 @@ impl Target {
         {
             let error = Failure::from(e);
             if !error.is_missing() {
-                tracing::warn!(bucket = self.bucket, key = %self.key, %error, "could not abort an unfinished upload; it takes up space until the account is released or a lifecycle rule removes it");
+                tracing::warn!(bucket = self.container.bucket, key = %self.key, %error, "could not abort an unfinished upload; it takes up space until the account is released or a lifecycle rule removes it");
             }
         }
         sent
@@ -228,22 +274,22 @@ impl Target {
         writer: &mut Writer,
         first: Bytes,
         parts: &mut Parts,
-        outcome: &mut Outcome,
+        caller: &mut Caller,
     ) -> StorageResult<()> {
         let mut part = (first, false);
         loop {
             let (bytes, is_last) = part;
             let sending = pin!(writer.write(bytes));
             if is_last {
-                return sending.await.at(&self.bucket);
+                return sending.await.at(&self.container.bucket);
             }
-            part = match select(sending, pin!(next_part(parts, outcome))).await {
+            part = match select(sending, pin!(next_part(parts, caller))).await {
                 Either::Left((sent, gathering)) => {
-                    sent.at(&self.bucket)?;
+                    sent.at(&self.container.bucket)?;
                     gathering.await?
                 }
                 Either::Right((next, sending)) => {
-                    sending.await.at(&self.bucket)?;
+                    sending.await.at(&self.container.bucket)?;
                     next?
                 }
             };
@@ -251,7 +297,7 @@ impl Target {
     }
 
     /// The note of the object that is there; empty if it has none.
-    async fn note(&self) -> StorageResult<Option<String>> {
+    pub(super) async fn note(&self) -> StorageResult<Option<String>> {
         match self.operator.stat(&self.key.to_string()).await {
             Ok(metadata) => {
                 let notes = metadata.user_metadata();
@@ -260,18 +306,16 @@ impl Target {
             }
             Err(e) => match Failure::from(e) {
                 failure if failure.is_missing() => Ok(None),
-                failure => Err(failure.at(&self.bucket)),
+                failure => Err(failure.at(&self.container.bucket)),
             },
         }
     }
 
     /// The last request of a write has failed. It may have succeeded all the same.
-    async fn failed(&self, failure: Failure) -> StorageResult<()> {
+    pub(super) async fn failed(&self, failure: Failure) -> StorageResult<()> {
         if failure.is_conflict() || failure.is_temporary() || failure.is_missing() {
-            let notes = self.options.user_metadata.as_ref();
-            let own = notes.and_then(|notes| notes.get(NOTE));
             match self.note().await {
-                Ok(Some(note)) if own == Some(&note) => return Ok(()),
+                Ok(Some(note)) if note == self.note => return Ok(()),
                 Ok(Some(_)) => return Err(StorageError::AlreadyExists(self.key)),
                 // Nobody knows whether the first request has stored it.
                 Err(unknown) => return Err(unknown),
@@ -281,17 +325,17 @@ impl Target {
         if failure.is_conflict() {
             return Err(StorageError::AlreadyExists(self.key));
         }
-        Err(failure.at(&self.bucket))
+        Err(failure.at(&self.container.bucket))
     }
 
-    async fn remove(&self) {
+    pub(super) async fn remove(&self) {
         let name = self.key.to_string();
         for left in (0..REMOVALS).rev() {
             match self.operator.delete(&name).await.map_err(Failure::from) {
                 Ok(()) => return,
                 Err(failure) if failure.is_missing() => return,
                 Err(error) if left == 0 || !error.is_worth_a_retry() => {
-                    tracing::warn!(bucket = self.bucket, key = %self.key, %error, "could not remove an object whose client has gone; the sweep will");
+                    tracing::warn!(bucket = self.container.bucket, key = %self.key, %error, "could not remove an object whose client has gone; the sweep will");
                     return;
                 }
                 Err(_) => tokio::time::sleep(std::time::Duration::from_secs(1)).await,

@@ -1,92 +1,16 @@
 //! A server that misbehaves on purpose: it refuses, cuts off, says nothing or does not stop.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 
-use super::{KEY, config, label, tenant};
-use crate::{ByteStream, S3Driver, StorageDriver};
-
-const MARKER: &str = r#"{"account":"acct","auth_tenant_id":"tenant"}"#;
-
-fn body_of(len: usize) -> ByteStream {
-    let pieces = std::iter::repeat_n(Bytes::from_static(&[7; 65_536]), len / 65_536);
-    let last = Bytes::from(vec![7; len % 65_536]);
-    stream::iter(pieces.chain([last]).map(Ok)).boxed()
-}
-
-/// A request as the server gets it: the first line, all of the head, and how long the body is.
-struct Seen {
-    line: String,
-    head: String,
-}
-
-impl Seen {
-    fn of(connection: &mut TcpStream) -> Option<Self> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            connection.read_exact(&mut byte).ok()?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).ok()?.to_lowercase();
-        let len = head
-            .split_once("content-length: ")
-            .and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
-        std::io::copy(&mut connection.take(len.unwrap_or(0)), &mut std::io::sink()).ok()?;
-        let line = head.lines().next()?.to_owned();
-        Some(Self { line, head })
-    }
-
-    fn is(&self, method: &str, part: &str) -> bool {
-        self.line.starts_with(method) && self.line.contains(part)
-    }
-}
-
-/// A server that answers each request with what `answer` returns, or does as it likes with the connection and
-/// returns nothing. The marker of `acct` is there.
-fn server(
-    answer: impl Fn(&Seen, &mut TcpStream) -> Option<String> + Send + Sync + 'static,
-) -> Arc<S3Driver> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let answer = Arc::new(answer);
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let (mut connection, answer) = (connection.unwrap(), Arc::clone(&answer));
-            std::thread::spawn(move || {
-                let Some(seen) = Seen::of(&mut connection) else {
-                    return;
-                };
-                let text = if seen.is("get", ".kontor-account") {
-                    Some(plain(200, "", MARKER))
-                } else {
-                    answer(&seen, &mut connection)
-                };
-                if let Some(text) = text {
-                    drop(connection.write_all(text.as_bytes()));
-                }
-            });
-        }
-    });
-    Arc::new(S3Driver::open(&config(&endpoint)).unwrap())
-}
-
-fn plain(status: u16, headers: &str, body: &str) -> String {
-    let len = body.len();
-    format!(
-        "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {len}\r\n{headers}\r\n{body}"
-    )
-}
-
-fn error(status: u16, code: &str) -> String {
-    plain(status, "", &format!("<Error><Code>{code}</Code></Error>"))
-}
+use super::fake::{body_of, error, plain, server};
+use super::{KEY, label, tenant};
+use crate::StorageDriver;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_is_refused_once_is_sent_again() {
@@ -132,31 +56,28 @@ async fn a_part_that_is_refused_once_is_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_is_lost_finds_its_object() {
-    for (is_ours, outcome) in [(true, "ok"), (false, "already_exists")] {
-        let note = Arc::new(Mutex::new(None::<String>));
-        let driver = server(move |seen, _| {
-            let mut note = note.lock().unwrap();
-            if seen.is("put", "chunks/") && note.is_none() {
-                let own = seen.head.split("x-amz-meta-kontor-write: ").nth(1);
-                let own = own.and_then(|rest| rest.split("\r\n").next()).unwrap();
-                *note = Some(if is_ours {
-                    own.to_owned()
-                } else {
-                    "other".to_owned()
-                });
-                // No answer.
-                return None;
-            }
-            Some(match note.as_ref() {
-                Some(note) if seen.is("head", "chunks/") => {
-                    plain(200, &format!("x-amz-meta-kontor-write: {note}\r\n"), "")
+    // One part, and a body that is sent as it comes.
+    for size in [10, 6 << 20] {
+        for (is_ours, outcome) in [(true, "ok"), (false, "already_exists")] {
+            let note = Arc::new(Mutex::new(None::<String>));
+            let driver = server(move |seen, _| {
+                let mut note = note.lock().unwrap();
+                if seen.is("put", "chunks/") && note.is_none() {
+                    let other = || Some("x-amz-meta-kontor-write: other\r\n".to_owned());
+                    *note = if is_ours { seen.note() } else { other() };
+                    // No answer.
+                    return None;
                 }
-                _ if seen.is("put", "chunks/") => error(412, "PreconditionFailed"),
-                _ => error(400, "Unexpected"),
-            })
-        });
-        let written = driver.write(&tenant("acct"), &KEY, None, body_of(10)).await;
-        assert_eq!(label(written), outcome);
+                Some(match note.as_ref() {
+                    Some(note) if seen.is("head", "chunks/") => plain(200, note, ""),
+                    _ if seen.is("put", "chunks/") => error(412, "PreconditionFailed"),
+                    _ => error(400, "Unexpected"),
+                })
+            });
+            let (tenant, body) = (tenant("acct"), body_of(size));
+            let written = driver.write(&tenant, &KEY, Some(size as u64), body).await;
+            assert_eq!(label(written), outcome);
+        }
     }
 }
 
