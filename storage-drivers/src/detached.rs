@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use tracing::Instrument;
 
 use crate::{StorageError, StorageResult};
@@ -30,8 +31,12 @@ where
 {
     let (_waits, gone) = oneshot::channel::<()>();
     let task = work(Caller(gone)).in_current_span();
-    tokio::spawn(task).await.unwrap_or_else(|e| {
-        // A bug, or a runtime that is shutting down.
+    joined(tokio::spawn(task).await)
+}
+
+/// The outcome of a task or a blocking hop. One that did not end means a bug or a runtime that is shutting down.
+pub(crate) fn joined<T>(outcome: Result<StorageResult<T>, JoinError>) -> StorageResult<T> {
+    outcome.unwrap_or_else(|e| {
         Err(StorageError::Backend {
             temporary: e.is_cancelled(),
             source: Box::new(e),

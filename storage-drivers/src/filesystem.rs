@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::spawn_blocking;
 use url::Url;
 
+use crate::detached::joined;
 use crate::names::tenant_check;
 use crate::{
     ByteStream, ObjectKey, StorageDriver, StorageError, StorageResult, StoredObject, Tenant,
@@ -58,16 +59,6 @@ impl FilesystemDriver {
         let layout = Arc::clone(&self.layout);
         joined(spawn_blocking(move || work(&layout)).await)
     }
-}
-
-/// The outcome of a blocking hop. A hop that did not end means a bug or a runtime that is shutting down.
-fn joined<T>(outcome: Result<StorageResult<T>, JoinError>) -> StorageResult<T> {
-    outcome.unwrap_or_else(|e| {
-        Err(StorageError::Backend {
-            temporary: e.is_cancelled(),
-            source: Box::new(e),
-        })
-    })
 }
 
 /// A file that is removed when this is dropped.

@@ -12,7 +12,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
-use super::joined;
+use crate::detached::joined;
 use crate::{ObjectKey, StorageError, StorageResult, StoredObject};
 
 /// A folder of objects of one kind.

@@ -18,8 +18,9 @@ use futures::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::Unlink;
 use super::layout::Layout;
-use super::{Unlink, joined};
+use crate::detached::joined;
 use crate::{ByteStream, ObjectKey, StorageError, StorageResult, Tenant};
 
 /// A batch is full with this many bytes: one hop then costs little beside the copy into the page cache.

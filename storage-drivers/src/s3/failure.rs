@@ -229,7 +229,7 @@ impl Failure {
     pub(super) fn at(self, bucket: &str) -> StorageError {
         let place = format!("bucket {bucket}");
         match (self.code.as_str(), self.status) {
-            // No part is as large as the limit for one, so that a server which says so means a quota.
+            // Nothing that is sent is longer than S3 takes, so that a server which says so means a quota.
             ("QuotaExceeded" | "EntityTooLarge" | "XMinioAdminBucketQuotaExceeded", _)
             | (_, Some(413)) => StorageError::Quota { place },
             ("InsufficientStorage" | "InsufficientCapacity" | "XMinioStorageFull", _)
