@@ -1,5 +1,7 @@
 //! The real binary as a process: first start, command line, signals, TLS.
 
+mod addresses;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
