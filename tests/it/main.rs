@@ -6,6 +6,7 @@
 mod admin;
 mod disk;
 mod faults;
+mod identity;
 mod isolation;
 mod migrations;
 mod process;

@@ -11,4 +11,5 @@ sys.argv = ["keystone"]
 from keystone.wsgi.api import application  # noqa: E402
 from waitress import serve  # noqa: E402
 
-serve(application, host="127.0.0.1", port=port, threads=8, ident=None)
+# One thread: two that turn from reading SQLite to writing it are a "database is locked", and a 500.
+serve(application, host="127.0.0.1", port=port, threads=1, ident=None)

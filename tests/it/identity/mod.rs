@@ -1,0 +1,3 @@
+//! Sources of users that live elsewhere.
+
+mod keystone_live;
