@@ -12,7 +12,7 @@
 //! | `telemetry` | `config` (and the storage crate's observer) |
 //! | `storage-drivers` (crate) | nothing of ours |
 //! | `db` | `oci`, `model`, `error`, `ids` |
-//! | `auth` | `oci`, `model`, `error`, `clock`, `ids` |
+//! | `auth` | `oci`, `model`, `error`, `clock`, `ids` (and the storage crate's OpenStack session) |
 //! | `registry` | the above except `config` and `telemetry` |
 //! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
 //! | `janitor` | `registry`, `error` |
