@@ -1,3 +1,4 @@
-//! Sources of users that live elsewhere.
+//! Who logs in, with what, and what becomes of it.
 
 mod keystone_live;
+mod oidc_live;
