@@ -5,12 +5,7 @@
 //! since it loops at most twice over them and `replace`, `split`, `join` and `matches` take literals only. A newcomer will
 //! want to print why an expression failed: the crate's errors hold values of claims, so only their kind is told.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread,
-};
+use std::{fmt, sync::Arc, thread};
 
 use ::cel::{
     Context, Env, ExecutionError, IdedExpr, Program, Value,
@@ -23,11 +18,14 @@ use serde_json::Value as Json;
 /// The longest expression, in bytes.
 const MAX_EXPRESSION_BYTES: usize = 4096;
 
-/// How deep an expression may be nested. The interpreter calls itself once or twice for each level.
+/// How deep an expression may be nested. The interpreter takes more than 32 KiB of stack for each level.
 const MAX_DEPTH: usize = 64;
 
 /// Enough for [`MAX_EXPRESSION_BYTES`] of brackets in a debug build. Only what is used is ever taken.
 const PARSER_STACK_BYTES: usize = 256 << 20;
+
+/// Enough for [`MAX_DEPTH`] levels, many times over.
+const INTERPRETER_STACK_BYTES: usize = 16 << 20;
 
 /// How many macros such as `map` may stand in one another.
 const MAX_LOOPS: usize = 2;
@@ -91,18 +89,10 @@ impl Expression {
             let text = format!("an expression has at most {MAX_EXPRESSION_BYTES} bytes");
             return Err(ExpressionError(text));
         }
-        let (program, env) = thread::scope(|scope| {
-            // The parser calls itself for each level of the source, before anybody can count them.
-            let parser = thread::Builder::new()
-                .stack_size(PARSER_STACK_BYTES)
-                .spawn_scoped(scope, || parse(source, variables))
-                .map_err(|error| error.to_string())?;
-            // It is generated code that trusts its own tree: a panic there is the source's fault.
-            parser
-                .join()
-                .unwrap_or_else(|_| Err("this is not an expression in CEL".to_owned()))
-        })
-        .map_err(ExpressionError)?;
+        // The parser calls itself for each level of the source, before anybody can count them.
+        let (program, env) = on_stack(PARSER_STACK_BYTES, || parse(source, variables))
+            .unwrap_or_else(|| Err("this is not an expression in CEL".to_owned()))
+            .map_err(ExpressionError)?;
         Ok(Self { program, env })
     }
 
@@ -119,11 +109,19 @@ impl Expression {
             let result = self.program.execute(&context);
             to_json(&result.map_err(|error| kind(&error))?)
         };
-        // Nothing is shared with the outside but the program, which is not changed.
-        catch_unwind(AssertUnwindSafe(run))
+        on_stack(INTERPRETER_STACK_BYTES, run)
             .unwrap_or(Err("the interpreter failed"))
             .map_err(EvaluationError)
     }
+}
+
+/// Runs `work` in a thread of its own with so much stack; `None` if it panics. The crate calls itself without a bound and
+/// trusts its own trees; a stack that overflows would end the process. A thread costs some 20 microseconds.
+fn on_stack<T: Send>(stack_bytes: usize, work: impl FnOnce() -> T + Send) -> Option<T> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().stack_size(stack_bytes);
+        builder.spawn_scoped(scope, work).ok()?.join().ok()
+    })
 }
 
 impl fmt::Debug for Expression {
@@ -141,80 +139,86 @@ fn parse(source: &str, variables: &[&str]) -> Result<(Program, Arc<Env>), String
     Ok((program, Arc::new(env)))
 }
 
-/// A part of an expression that is still to be checked.
-struct Part<'a> {
-    expr: &'a IdedExpr,
-    depth: usize,
-    loops: usize,
+/// Parts of an expression that are still to be checked, each with its depth and the loops around it.
+struct Parts<'a> {
+    open: Vec<(&'a IdedExpr, usize, usize)>,
+    /// Names that loops and the operator's expression know.
+    known: Vec<&'a str>,
+    named: Vec<&'a str>,
 }
 
 /// Without recursion, since it is depth that it looks for.
 fn check(root: &IdedExpr, variables: &[&str]) -> Result<(), String> {
-    let mut known: Vec<&str> = variables.to_vec();
-    let mut named = Vec::new();
-    let mut parts = vec![Part {
-        expr: root,
-        depth: 1,
-        loops: 0,
-    }];
-    while let Some(Part { expr, depth, loops }) = parts.pop() {
+    let mut parts = Parts {
+        open: vec![(root, 1, 0)],
+        known: Vec::new(),
+        named: Vec::new(),
+    };
+    while let Some((expr, depth, loops)) = parts.open.pop() {
         if depth > MAX_DEPTH {
             return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
         }
-        let mut push = |expr, loops| {
-            parts.push(Part {
-                expr,
-                depth: depth + 1,
-                loops,
-            });
-        };
-        match &expr.expr {
-            Expr::Unspecified => return Err("this is not an expression in CEL".to_owned()),
-            Expr::Literal(_) => {}
-            Expr::Ident(name) => named.push(name.as_str()),
-            Expr::Select(select) => push(&select.operand, loops),
-            Expr::List(list) => list.elements.iter().for_each(|item| push(item, loops)),
-            Expr::Map(map) => {
-                for entry in &map.entries {
-                    if let EntryExpr::MapEntry(entry) = &entry.expr {
-                        push(&entry.key, loops);
-                        push(&entry.value, loops);
-                    }
-                }
-            }
-            Expr::Struct(_) => return Err("messages are not known here, only maps".to_owned()),
-            Expr::Call(call) => {
-                check_call(&call.func_name, &call.args)?;
-                let target = call.target.as_deref();
-                target.into_iter().for_each(|item| push(item, loops));
-                call.args.iter().for_each(|item| push(item, loops));
-            }
-            Expr::Comprehension(each) => {
-                if loops == MAX_LOOPS {
-                    let text =
-                        "map, filter, all, exists and exists_one cannot stand in one another";
-                    return Err(format!("{text} more than {MAX_LOOPS} deep"));
-                }
-                known.extend([each.iter_var.as_str(), each.accu_var.as_str()]);
-                known.extend(each.iter_var2.as_deref());
-                push(&each.iter_range, loops);
-                for inner in [
-                    &each.accu_init,
-                    &each.loop_cond,
-                    &each.loop_step,
-                    &each.result,
-                ] {
-                    push(inner, loops + 1);
-                }
-            }
+        let inner = parts.inner(expr)?;
+        let most = MAX_LOOPS - loops;
+        if inner.iter().any(|(_, more)| *more > most) {
+            let text = "map, filter, all, exists and exists_one cannot stand in one another";
+            return Err(format!("{text} more than {MAX_LOOPS} deep"));
         }
+        let inner = inner.into_iter();
+        parts
+            .open
+            .extend(inner.map(|(part, more)| (part, depth + 1, loops + more)));
     }
-    match named.iter().find(|name| !known.contains(name)) {
+    let is_known = |name: &&str| variables.contains(name) || parts.known.contains(name);
+    match parts.named.iter().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(name) => {
             let all = variables.join(", ");
             Err(format!("it names {name:?}, which is none of {all}"))
         }
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// The parts of `expr`, each with the number of loops that it is in besides those around `expr`.
+    fn inner(&mut self, expr: &'a IdedExpr) -> Result<Vec<(&'a IdedExpr, usize)>, String> {
+        let once = |part| (part, 0);
+        Ok(match &expr.expr {
+            Expr::Unspecified => return Err("this is not an expression in CEL".to_owned()),
+            Expr::Struct(_) => return Err("messages are not known here, only maps".to_owned()),
+            Expr::Literal(_) => Vec::new(),
+            Expr::Ident(name) => {
+                self.named.push(name);
+                Vec::new()
+            }
+            Expr::Select(select) => vec![(&*select.operand, 0)],
+            Expr::List(list) => list.elements.iter().map(once).collect(),
+            Expr::Map(map) => {
+                let entries = map.entries.iter().filter_map(|entry| match &entry.expr {
+                    EntryExpr::MapEntry(entry) => Some([(&entry.key, 0), (&entry.value, 0)]),
+                    EntryExpr::StructField(_) => None,
+                });
+                entries.flatten().collect()
+            }
+            Expr::Call(call) => {
+                check_call(&call.func_name, &call.args)?;
+                let target = call.target.as_deref();
+                target.into_iter().chain(&call.args).map(once).collect()
+            }
+            Expr::Comprehension(each) => {
+                self.known.extend([&*each.iter_var, &*each.accu_var]);
+                self.known.extend(each.iter_var2.as_deref());
+                let (start, stop) = (&each.accu_init, &each.loop_cond);
+                let (step, result) = (&each.loop_step, &each.result);
+                vec![
+                    (&each.iter_range, 0),
+                    (start, 1),
+                    (stop, 1),
+                    (step, 1),
+                    (result, 1),
+                ]
+            }
+        })
     }
 }
 
@@ -425,6 +429,27 @@ mod tests {
         ] {
             let compiled = Expression::compile(&source, &["claims"]);
             assert!(compiled.is_err(), "{source:.60}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_expression_has_a_result() {
+        for (open, middle, close) in [
+            ("-(", "1", ")"),
+            ("[", "1", "]"),
+            ("{'a':", "1", "}"),
+            ("true ? (", "1", ") : 2"),
+            ("string(", "'1'", ")"),
+            ("", "claims.sub", ".trim()"),
+            ("", "'a'", "+'a'"),
+        ] {
+            let nested = |times: usize| {
+                let source = format!("{}{middle}{}", open.repeat(times), close.repeat(times));
+                Expression::compile(&source, &["claims"]).ok()
+            };
+            let deepest = (1..MAX_DEPTH).rev().find_map(nested).unwrap();
+            let result = deepest.evaluate(&[("claims", &json!({"sub": "x"}))]);
+            assert!(result.is_ok(), "{open} {close}: {result:?}");
         }
     }
 
