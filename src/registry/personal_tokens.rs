@@ -44,6 +44,8 @@ pub struct PersonalTokenOrder {
     pub permissions: Option<BTreeSet<Permission>>,
     /// When it ends; in 30 days if nobody says.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The same from now on; it counts if `expires_at` is not there.
+    pub expires_in_seconds: Option<u32>,
 }
 
 impl Registry {
@@ -87,6 +89,9 @@ impl Registry {
         let now = self.clock.now();
         let longest = TimeDelta::from_std(self.settings.personal_token).map_err(Error::internal)?;
         let lifetime = DEFAULT_LIFETIME.min(longest);
+        let lifetime = order
+            .expires_in_seconds
+            .map_or(lifetime, |seconds| TimeDelta::seconds(seconds.into()));
         let expires_at = order.expires_at.unwrap_or(now + lifetime);
         check_expiry(Some(expires_at), now)?;
         if expires_at > now + longest {

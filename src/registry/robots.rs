@@ -3,7 +3,7 @@
 //! A robot has two secrets at most, so that the new one can be brought to where it is used while the old one still
 //! works. What is issued for a robot is taken back when its rights become fewer.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Registry;
@@ -30,6 +30,9 @@ const MAX_ROBOTS: usize = 1000;
 
 /// How many secrets a robot may have at once.
 const MAX_SECRETS: usize = 2;
+
+/// How long old secrets can stay good beside a new one.
+const MAX_OVERLAP: TimeDelta = TimeDelta::days(30);
 
 /// The longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1024;
@@ -203,6 +206,10 @@ impl Registry {
         let shown = self.robot_get(who, account, name).await?;
         let now = self.clock.now();
         check_expiry(expires_at, now)?;
+        if overlap > MAX_OVERLAP {
+            let days = MAX_OVERLAP.num_days();
+            return Err(invalid(format!("secrets overlap {days} days at most")));
+        }
         let new = self.robot_secret(who, &shown.robot, expires_at)?;
         let hash = self.secret_hasher.hash(&new.secret);
         let (stored, robot) = (new.stored.clone(), shown.robot);
@@ -287,6 +294,8 @@ fn check_order(order: &RobotOrder, now: DateTime<Utc>) -> Result<()> {
 pub(super) fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()> {
     match expires_at {
         Some(at) if at <= now => Err(invalid("expires_at lies in the past".to_owned())),
+        // SQLite compares times as text, which works for years of four digits.
+        Some(at) if at.year() > 9999 => Err(invalid("expires_at lies too far away".to_owned())),
         _ => Ok(()),
     }
 }

@@ -15,9 +15,10 @@ use crate::{
         driver::{AuthError, Credentials, Identity},
         issued_secret,
         scope::{Action, ResourceType, Scope},
+        signing_key::Jwk,
         token::TokenRequest,
     },
-    db::secrets::{secret_insert, secrets_limit},
+    db::secrets::{secret_get, secret_insert, secrets_limit},
     error::{Error, Result},
     model::{
         permission::Permission,
@@ -84,6 +85,11 @@ pub struct IssuedToken {
 }
 
 impl Registry {
+    /// The public keys, for others who want to check our tokens.
+    pub fn jwks(&self) -> &[Jwk] {
+        self.tokens.jwks()
+    }
+
     /// Issues a token. Granting less than was asked for is no error: the client learns it at the
     /// request that needs more.
     pub async fn token_issue(&self, order: TokenOrder) -> Result<IssuedToken> {
@@ -170,7 +176,20 @@ impl Registry {
         let Some(stored) = stored.filter(|s| s.audience.as_deref() == Some(audience)) else {
             return Ok(None);
         };
+        if !self.parent_is_active(&stored).await? {
+            return Ok(None);
+        }
         Ok(self.still_good(&stored).await?.map(LoggedIn::from))
+    }
+
+    /// Whether the secret that a refresh token was got with is still good: a rotation may have let it end since.
+    async fn parent_is_active(&self, stored: &StoredSecret) -> Result<bool, AuthError> {
+        let Some(id) = stored.parent_id else {
+            return Ok(true);
+        };
+        let parent = self.db.read(move |conn| secret_get(conn, id)).await;
+        let parent = parent.map_err(|error| AuthError::unavailable(error))?;
+        Ok(parent.is_some_and(|parent| parent.is_active(self.clock.now())))
     }
 
     /// A refresh token for somebody who has logged in; `None` if there are none for such users.
