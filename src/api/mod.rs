@@ -88,27 +88,79 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(token::get))
                 .route(web::post().to(token::post)),
         )
-        .service(
-            web::resource("/api/v1/accounts")
-                .route(web::get().to(admin::accounts::list))
-                .default_service(web::to(admin::method_not_allowed)),
-        )
-        .service(
-            web::resource("/api/v1/accounts/{account}")
-                .default_service(web::to(admin::method_not_allowed))
-                .route(web::get().to(admin::accounts::get))
-                .route(web::put().to(admin::accounts::put))
-                .route(web::delete().to(admin::accounts::delete)),
-        )
-        .service(
-            web::resource("/api/v1/accounts/{account}/storage/migrate")
-                .default_service(web::to(admin::method_not_allowed))
-                .route(web::get().to(admin::storage_migrate::get))
-                .route(web::post().to(admin::storage_migrate::post)),
-        )
-        .service(web::resource("/api/{rest:.*}").to(admin::not_found))
+        .configure(admin_routes)
+        .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
         .service(web::resource("/healthz").route(web::get().to(ops::healthz)))
         .service(web::resource("/readyz").route(web::get().to(ops::readyz)))
         .default_service(web::to(v2::not_found));
+}
+
+/// A resource of the management API.
+fn admin_resource(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(admin::method_not_allowed))
+}
+
+/// The management API.
+fn admin_routes(config: &mut web::ServiceConfig) {
+    use admin::{accounts, me, personal_tokens, robots, storage_migrate, users};
+    config
+        .service(admin_resource("/api/v1/accounts").route(web::get().to(accounts::list)))
+        .service(
+            admin_resource("/api/v1/accounts/{account}")
+                .route(web::get().to(accounts::get))
+                .route(web::put().to(accounts::put))
+                .route(web::delete().to(accounts::delete)),
+        )
+        .service(
+            admin_resource("/api/v1/accounts/{account}/storage/migrate")
+                .route(web::get().to(storage_migrate::get))
+                .route(web::post().to(storage_migrate::post)),
+        )
+        .service(
+            admin_resource("/api/v1/accounts/{account}/robots")
+                .route(web::get().to(robots::list))
+                .route(web::post().to(robots::post)),
+        )
+        .service(
+            admin_resource("/api/v1/accounts/{account}/robots/{robot}")
+                .route(web::get().to(robots::get))
+                .route(web::put().to(robots::put))
+                .route(web::delete().to(robots::delete)),
+        )
+        .service(
+            admin_resource("/api/v1/accounts/{account}/robots/{robot}/secrets")
+                .route(web::post().to(robots::rotate)),
+        )
+        .service(
+            admin_resource("/api/v1/accounts/{account}/robots/{robot}/secrets/{id}")
+                .route(web::delete().to(robots::secret_delete)),
+        )
+        .service(
+            admin_resource("/api/v1/users")
+                .route(web::get().to(users::list))
+                .route(web::post().to(users::post)),
+        )
+        .service(
+            admin_resource("/api/v1/users/{name}")
+                .route(web::get().to(users::get))
+                .route(web::put().to(users::put))
+                .route(web::delete().to(users::delete)),
+        )
+        .service(
+            admin_resource("/api/v1/users/{name}/password").route(web::put().to(users::password)),
+        )
+        .service(
+            admin_resource("/api/v1/tokens")
+                .route(web::get().to(personal_tokens::list))
+                .route(web::post().to(personal_tokens::post)),
+        )
+        .service(
+            admin_resource("/api/v1/tokens/revoke").route(web::post().to(personal_tokens::revoke)),
+        )
+        .service(
+            admin_resource("/api/v1/tokens/{id}").route(web::delete().to(personal_tokens::delete)),
+        )
+        .service(admin_resource("/api/v1/me").route(web::get().to(me::get)))
+        .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }

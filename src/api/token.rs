@@ -181,3 +181,13 @@ fn uncached(body: &Value) -> HttpResponse {
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(body)
 }
+
+/// How long others may keep our public keys.
+const JWKS_MAX_AGE: &str = "public, max-age=300";
+
+/// `GET /.well-known/jwks.json`: the public keys, for others who want to check our tokens.
+pub async fn jwks(api: web::Data<Api>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, JWKS_MAX_AGE))
+        .json(json!({ "keys": api.registry.jwks() }))
+}

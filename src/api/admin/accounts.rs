@@ -4,17 +4,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::{account_name, document, identity, same_name};
 use crate::{
-    api::{
-        Api, body,
-        extract::{api_authorization, client_address, path_value},
-        render::Problem,
-        request_log::RequestFacts,
-    },
-    auth::driver::Identity,
-    error::{Code, Error, Result},
+    api::{Api, render::Problem},
+    error::Result,
     model::account::{Account, AccountSettings},
-    oci::AccountName,
     registry::accounts::AccountOrder,
 };
 
@@ -87,7 +81,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     let identity = identity(&request, &api).await?;
     let account = api
         .registry
-        .account_get(&identity, &name(&request)?)
+        .account_get(&identity, &account_name(&request)?)
         .await?;
     Ok(HttpResponse::Ok().json(json!({ "account": AccountView::from(account) })))
 }
@@ -99,19 +93,9 @@ pub async fn put(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
-    let name = name(&request)?;
-    let limit = (MAX_DOCUMENT_BYTES, Code::PayloadTooLarge);
-    let body = body::whole(payload, api.idle_timeout, limit).await?;
-    let document: AccountDocument = serde_json::from_slice(&body)
-        .map_err(|error| Error::with_message(Code::BadRequest, error.to_string()))?;
-    if document
-        .name
-        .as_ref()
-        .is_some_and(|other| *other != name.as_str())
-    {
-        let message = "the name in the document is not the one in the path";
-        return Err(Error::with_message(Code::BadRequest, message).into());
-    }
+    let name = account_name(&request)?;
+    let document: AccountDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    same_name(document.name.as_deref(), name.as_str())?;
     let order = AccountOrder {
         auth_tenant_id: document.auth_tenant_id,
         storage: document.storage,
@@ -137,22 +121,7 @@ pub async fn put(
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     api.registry
-        .account_delete(&identity, &name(&request)?)
+        .account_delete(&identity, &account_name(&request)?)
         .await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-pub(super) async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
-    let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
-    let offered = api_authorization(request).map_err(challenged)?;
-    let client = client_address(request, api);
-    let identity = api.registry.admin(offered, client).await?;
-    RequestFacts::set_caller(request, Some(identity.to_string()));
-    Ok(identity)
-}
-
-pub(super) fn name(request: &HttpRequest) -> Result<AccountName> {
-    let name: AccountName = path_value(request, "account", Code::NameInvalid)?;
-    RequestFacts::set_account(request, name.as_str());
-    Ok(name)
 }

@@ -1,12 +1,35 @@
 //! The management API; its errors are problem documents.
+//!
+//! Every handler finds out who asks first: nobody learns from an error what is there without a login.
 
 pub mod accounts;
+pub mod me;
+pub mod personal_tokens;
+pub mod robots;
 pub mod storage_migrate;
+pub mod users;
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+    web,
+};
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::render::Problem;
-use crate::error::{Code, Error};
+use super::{
+    Api, body,
+    extract::{api_authorization, client_address, path_value},
+    render::Problem,
+    request_log::RequestFacts,
+};
+use crate::{
+    auth::driver::Identity,
+    error::{Code, Error, Result},
+    oci::AccountName,
+};
+
+/// The largest document, unless a handler says otherwise.
+const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// Another method on a path that exists.
 pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -17,4 +40,49 @@ pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Pr
 /// A path that does not exist.
 pub async fn not_found() -> Result<HttpResponse, Problem> {
     Err(Error::from(Code::NotFound).into())
+}
+
+/// Who asks.
+async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
+    let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
+    let offered = api_authorization(request).map_err(challenged)?;
+    let client = client_address(request, api);
+    let identity = api.registry.admin(offered, client).await?;
+    RequestFacts::set_caller(request, Some(identity.to_string()));
+    Ok(identity)
+}
+
+/// The account in the path.
+fn account_name(request: &HttpRequest) -> Result<AccountName> {
+    let name: AccountName = path_value(request, "account", Code::NameInvalid)?;
+    RequestFacts::set_account(request, name.as_str());
+    Ok(name)
+}
+
+/// The JSON document that a client sends.
+async fn document<T: DeserializeOwned>(
+    payload: web::Payload,
+    api: &Api,
+    limit_bytes: usize,
+) -> Result<T> {
+    let limit = (limit_bytes, Code::PayloadTooLarge);
+    let body = body::whole(payload, api.idle_timeout, limit).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Error::with_message(Code::BadRequest, error.to_string()))
+}
+
+/// Refuses a document that names another thing than the path.
+fn same_name(in_document: Option<&str>, in_path: &str) -> Result<()> {
+    if in_document.is_some_and(|other| other != in_path) {
+        let message = "the name in the document is not the one in the path";
+        return Err(Error::with_message(Code::BadRequest, message));
+    }
+    Ok(())
+}
+
+/// An answer that holds a secret: it must not lie in a cache.
+fn secret_answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    HttpResponseBuilder::new(status)
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
 }

@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::accounts::{identity, name};
+use super::{account_name, document, identity};
 use crate::{
-    api::{Api, body, render::Problem},
+    api::{Api, render::Problem},
     error::{Code, Error, Result},
     model::storage_move::MoveProgress,
 };
@@ -67,11 +67,8 @@ pub async fn post(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
-    let name = name(&request)?;
-    let limit = (MAX_DOCUMENT_BYTES, Code::PayloadTooLarge);
-    let body = body::whole(payload, api.idle_timeout, limit).await?;
-    let document: MoveDocument = serde_json::from_slice(&body)
-        .map_err(|error| Error::with_message(Code::BadRequest, error.to_string()))?;
+    let name = account_name(&request)?;
+    let document: MoveDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     let order = (document.to.as_str(), document.keep_old);
     let progress = api.registry.account_move(&identity, &name, order).await?;
     Ok(HttpResponse::Accepted().json(json!({ "migration": MoveView::from(progress) })))
@@ -80,7 +77,7 @@ pub async fn post(
 /// How far it has come.
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
-    let name = name(&request)?;
+    let name = account_name(&request)?;
     let progress = api.registry.account_move_show(&identity, &name).await?;
     let progress = progress
         .ok_or_else(|| Error::with_message(Code::NotFound, "the account was never moved"))?;
