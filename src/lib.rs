@@ -16,7 +16,7 @@
 //! | `registry` | the above except `config` and `telemetry` |
 //! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
 //! | `janitor` | `registry`, `error` |
-//! | `app`, `cli` | everything below them; `main` imports `cli`, `config` and `oci` |
+//! | `app`, `cli` | everything below them; `main` imports `cli` only |
 //!
 //! `tests/it/rules.rs` holds the table against the code.
 

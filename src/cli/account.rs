@@ -2,137 +2,145 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
+use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::CliError;
+use super::{
+    CliError,
+    args::Server,
+    client::{ClientError, print, print_table},
+};
 use crate::oci::AccountName;
 
-/// How to reach the registry and as whom.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Such as `http://127.0.0.1:8080`.
-    pub url: String,
-    /// The user's name.
-    pub user: String,
-    /// The user's password.
-    pub password: String,
-}
-
-/// What is to be changed of an account. What is `None` stays as it is.
-#[derive(Debug, Clone, Default)]
-pub struct Changes {
-    /// Everybody may pull from the repositories that match; empty takes that away.
-    pub anonymous_pull: Option<String>,
-    /// All RBAC policies, as JSON.
-    pub rbac_policies: Option<String>,
-    /// Whether manifests may name content that is not there.
-    pub allow_sparse_manifests: Option<bool>,
-    /// Never redirect to the object store.
-    pub proxy_downloads: Option<bool>,
-    /// Networks whose clients are not redirected, with commas between them.
-    pub proxy_networks: Option<String>,
-    /// The registry that the account stands for; empty takes that away.
-    pub serves_namespace: Option<String>,
-}
-
-/// Speaking to the registry failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// It cannot be reached.
-    #[error("cannot reach the registry: {0}; is it running, and is --server right?")]
-    Unreachable(#[from] reqwest::Error),
-    /// It refused.
-    #[error("{status}: {message}")]
-    Refused {
-        /// The HTTP status.
-        status: StatusCode,
-        /// What it said.
-        message: String,
+/// Manage accounts of a running registry.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// List the accounts: name, auth tenant, storage.
+    List,
+    /// Show an account as JSON.
+    Show {
+        /// The account.
+        name: AccountName,
     },
-    /// Somebody has turned the move elsewhere.
-    #[error("the account moves to {0} by now; somebody else has asked for that")]
-    Overtaken(String),
-    /// The policies are not JSON.
-    #[error("--rbac-policies: {0}")]
-    Policies(#[from] serde_json::Error),
+    /// Create an account.
+    Create {
+        /// The account.
+        name: AccountName,
+        /// Who owns the account.
+        #[arg(long)]
+        auth_tenant: String,
+        /// The storage backend; the registry's default if not given.
+        #[arg(long)]
+        storage: Option<String>,
+        /// What is to be changed.
+        #[command(flatten)]
+        changes: ChangeArgs,
+    },
+    /// Change an account; what is not named stays as it is.
+    Update {
+        /// The account.
+        name: AccountName,
+        /// What is to be changed.
+        #[command(flatten)]
+        changes: ChangeArgs,
+    },
+    /// Move an account to another storage backend while it is in use.
+    Migrate {
+        /// The account.
+        name: AccountName,
+        /// The storage backend that it moves to.
+        #[arg(long)]
+        to: String,
+        /// Leave what was copied where it was, too.
+        #[arg(long)]
+        keep_old: bool,
+        /// Stay until the move is over, and show how far it has come.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Delete an account that holds no manifests, with its storage.
+    Delete {
+        /// The account.
+        name: AccountName,
+    },
 }
 
-impl Server {
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, ClientError> {
-        let url = format!("{}{path}", self.url.trim_end_matches('/'));
-        let mut request = Client::new()
-            .request(method, url)
-            .basic_auth(&self.user, Some(&self.password));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let message = answer["detail"]
-            .as_str()
-            .or_else(|| answer["errors"][0]["message"].as_str())
-            .unwrap_or(&text);
-        Err(ClientError::Refused {
-            status,
-            message: message.to_owned(),
-        })
-    }
+/// What is to be changed of an account. What is not given stays as it is.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Let everybody pull from the repositories that match this regular expression; "" takes it away.
+    #[arg(long)]
+    anonymous_pull: Option<String>,
+    /// Replace all RBAC policies by this JSON list.
+    #[arg(long)]
+    rbac_policies: Option<String>,
+    /// Accept manifests that name layers or manifests that are not there.
+    #[arg(long)]
+    allow_sparse_manifests: Option<bool>,
+    /// Send all bytes through the registry instead of redirecting to the object store.
+    #[arg(long)]
+    proxy_downloads: Option<bool>,
+    /// Do so for clients of these networks, such as 10.0.0.0/8,fd00::/8; "" takes it away.
+    #[arg(long)]
+    proxy_networks: Option<String>,
+    /// Answer for this registry when containerd asks with ?ns=, such as docker.io; "" takes it away.
+    #[arg(long)]
+    serves_namespace: Option<String>,
+}
 
-    async fn get(&self, name: &AccountName) -> Result<Map<String, Value>, ClientError> {
-        let answer = self.call(Method::GET, &path(name), None).await?;
-        Ok(answer["account"].as_object().cloned().unwrap_or_default())
+/// Runs `kontor account`.
+pub async fn run(server: &Server, command: AccountCommand) -> Result<(), CliError> {
+    match command {
+        AccountCommand::List => list(server).await,
+        AccountCommand::Show { name } => show(server, &name).await,
+        AccountCommand::Create {
+            name,
+            auth_tenant,
+            storage,
+            changes,
+        } => {
+            let owner = (auth_tenant.as_str(), storage.as_deref());
+            create(server, &name, owner, &changes).await
+        }
+        AccountCommand::Update { name, changes } => update(server, &name, &changes).await,
+        AccountCommand::Migrate {
+            name,
+            to,
+            keep_old,
+            wait,
+        } => migrate(server, &name, (&to, keep_old), wait).await,
+        AccountCommand::Delete { name } => delete(server, &name).await,
     }
+}
+
+async fn get(server: &Server, name: &AccountName) -> Result<Map<String, Value>, ClientError> {
+    let answer = server.call(Method::GET, &path(name), None).await?;
+    Ok(answer["account"].as_object().cloned().unwrap_or_default())
 }
 
 fn path(name: &AccountName) -> String {
     format!("/api/v1/accounts/{name}")
 }
 
-fn print(value: &Value) -> Result<(), CliError> {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(value).map_err(ClientError::from)?
-    );
-    Ok(())
-}
-
 /// `kontor account list`
-pub async fn list(server: &Server) -> Result<(), CliError> {
+async fn list(server: &Server) -> Result<(), CliError> {
     let answer = server.call(Method::GET, "/api/v1/accounts", None).await?;
-    for account in answer["accounts"].as_array().into_iter().flatten() {
-        let text = |key: &str| account[key].as_str().unwrap_or_default().to_owned();
-        println!(
-            "{}\t{}\t{}",
-            text("name"),
-            text("auth_tenant_id"),
-            text("storage")
-        );
-    }
+    print_table(&answer["accounts"], &["name", "auth_tenant_id", "storage"]);
     Ok(())
 }
 
 /// `kontor account show`
-pub async fn show(server: &Server, name: &AccountName) -> Result<(), CliError> {
-    print(&Value::Object(server.get(name).await?))
+async fn show(server: &Server, name: &AccountName) -> Result<(), CliError> {
+    print(&Value::Object(get(server, name).await?))
 }
 
 /// `kontor account create`
-pub async fn create(
+async fn create(
     server: &Server,
     name: &AccountName,
     (auth_tenant_id, storage): (&str, Option<&str>),
-    changes: &Changes,
+    changes: &ChangeArgs,
 ) -> Result<(), CliError> {
     let mut document = Map::new();
     document.insert("auth_tenant_id".into(), json!(auth_tenant_id));
@@ -143,12 +151,8 @@ pub async fn create(
 }
 
 /// `kontor account update`
-pub async fn update(
-    server: &Server,
-    name: &AccountName,
-    changes: &Changes,
-) -> Result<(), CliError> {
-    let document = server.get(name).await?;
+async fn update(server: &Server, name: &AccountName, changes: &ChangeArgs) -> Result<(), CliError> {
+    let document = get(server, name).await?;
     put(server, name, document, changes).await
 }
 
@@ -156,7 +160,7 @@ pub async fn update(
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// `kontor account migrate`
-pub async fn migrate(
+async fn migrate(
     server: &Server,
     name: &AccountName,
     (to, keep_old): (&str, bool),
@@ -215,7 +219,7 @@ fn progress_line(name: &AccountName, moving: &Value) -> String {
 }
 
 /// `kontor account delete`
-pub async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
+async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
     server.call(Method::DELETE, &path(name), None).await?;
     println!("account {name} was deleted");
     Ok(())
@@ -225,7 +229,7 @@ async fn put(
     server: &Server,
     name: &AccountName,
     mut document: Map<String, Value>,
-    changes: &Changes,
+    changes: &ChangeArgs,
 ) -> Result<(), CliError> {
     if let Some(policies) = &changes.rbac_policies {
         let policies = serde_json::from_str(policies).map_err(ClientError::from)?;

@@ -1,12 +1,21 @@
-//! What the commands do. The words of the command line are in `main.rs`.
+//! What the commands do. The first words of the command line are in `main.rs`, the others beside what they do.
 //!
-//! `serve`, `migrate`, `check`, `config` and `user` work on the machine of the registry, with its
-//! configuration; `account` speaks to a running registry over HTTP. This is the only module that prints.
+//! `serve`, `migrate`, `check`, `config` and two of `user` work on the machine of the registry, with its
+//! configuration; the others speak to a running registry over HTTP. This is the only module that prints.
 
 #![expect(clippy::print_stdout, reason = "what a command prints is its result")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what explains a secret must not get into the file that takes it"
+)]
 
 pub mod account;
+pub mod args;
+pub mod client;
+pub mod robot;
 mod serve;
+pub mod token;
+pub mod user;
 
 use std::io::Read as _;
 
@@ -16,6 +25,7 @@ use crate::{
     app::{App, AppError},
     auth::password,
     config::{Config, ConfigError},
+    model::permission::Permission,
     telemetry::{LogError, init_log},
 };
 
@@ -42,10 +52,13 @@ pub enum CliError {
     Problems(usize),
     /// Speaking to the registry failed.
     #[error(transparent)]
-    Client(#[from] account::ClientError),
+    Client(#[from] client::ClientError),
     /// The data directory holds nothing.
     #[error("there is no registry in {}; name its folder with --data-dir", .0.display())]
     NoRegistry(std::path::PathBuf),
+    /// A word is no permission.
+    #[error("permissions: {0}")]
+    Permission(String),
     /// No password was given.
     #[error("no password on standard input")]
     NoPassword,
@@ -145,6 +158,13 @@ pub async fn set_password(config: Config, user: &str) -> Result<(), CliError> {
         .await?;
     println!("{user} has a new password");
     Ok(())
+}
+
+/// Permissions with commas between them.
+fn permissions(list: &str) -> Result<Vec<Permission>, CliError> {
+    list.split(',')
+        .map(|word| word.trim().parse().map_err(CliError::Permission))
+        .collect()
 }
 
 fn password_from_stdin() -> Result<String, CliError> {

@@ -59,12 +59,13 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "auth",
             "config",
             "error",
+            "model",
             "oci",
             "registry",
             "telemetry",
         ],
     ),
-    ("main", &["cli", "config", "oci"]),
+    ("main", &["cli"]),
 ];
 
 /// Crates that only some modules may name.
