@@ -7,6 +7,7 @@ use kontor::cli::{
     self, CliError,
     account::{self, AccountCommand},
     args::{ConfigArgs, Server},
+    login::{self, LoginArgs},
     robot::{self, RobotCommand},
     token::{self, TokenCommand},
     user::{self, UserCommand},
@@ -61,6 +62,8 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Log in at the company's identity provider, in a browser, and leave docker a personal token.
+    Login(LoginArgs),
     /// Show who the registry takes you for.
     Whoami(Server),
 }
@@ -100,6 +103,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Account { server, command } => account::run(&server, command).await,
         Command::Robot { server, command } => robot::run(&server, command).await,
         Command::Token { server, command } => token::run(&server, command).await,
+        Command::Login(options) => login::run(options).await,
         Command::Whoami(server) => token::whoami(&server).await,
     }
 }

@@ -161,6 +161,10 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(
             admin_resource("/api/v1/tokens/{id}").route(web::delete().to(personal_tokens::delete)),
         )
+        .service(
+            admin_resource("/api/v1/login-providers")
+                .route(web::get().to(admin::login_providers::list)),
+        )
         .service(admin_resource("/api/v1/me").route(web::get().to(me::get)))
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }

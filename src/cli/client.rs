@@ -1,7 +1,7 @@
 //! Speaking to a running registry over HTTP.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use super::{CliError, args::Server};
@@ -42,21 +42,7 @@ impl Server {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let message = answer["detail"]
-            .as_str()
-            .or_else(|| answer["errors"][0]["message"].as_str())
-            .unwrap_or(&text);
-        Err(ClientError::Refused {
-            status,
-            message: message.to_owned(),
-        })
+        answer(request).await
     }
 }
 
@@ -99,4 +85,23 @@ fn cell(value: &Value) -> String {
 pub(super) fn print_secret(secret: &Value, hint: &str) {
     eprintln!("{hint} It is shown this once only:");
     println!("{}", secret.as_str().unwrap_or_default());
+}
+
+/// Sends a request and reads the answer. Errors: what the registry says against it.
+pub(super) async fn answer(request: RequestBuilder) -> Result<Value, ClientError> {
+    let response = request.send().await?;
+    let status = response.status();
+    let text = response.text().await?;
+    let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let message = answer["detail"]
+        .as_str()
+        .or_else(|| answer["errors"][0]["message"].as_str())
+        .unwrap_or(&text);
+    Err(ClientError::Refused {
+        status,
+        message: message.to_owned(),
+    })
 }

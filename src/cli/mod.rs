@@ -12,6 +12,8 @@
 pub mod account;
 pub mod args;
 pub mod client;
+mod docker_config;
+pub mod login;
 pub mod robot;
 mod serve;
 pub mod token;
@@ -59,6 +61,9 @@ pub enum CliError {
     /// A word is no permission.
     #[error("permissions: {0}")]
     Permission(String),
+    /// A login at an identity provider failed.
+    #[error(transparent)]
+    Login(#[from] login::LoginError),
     /// No password was given.
     #[error("no password on standard input")]
     NoPassword,
