@@ -427,4 +427,58 @@ mod tests {
             assert!(matches!(opened, Err(OutboundError::Certificates { .. })));
         }
     }
+
+    /// A TLS server for `localhost`; only `testdata/ca.pem` vouches for it. Both are valid for 100 years,
+    /// made with openssl; the authority's key was thrown away.
+    fn tls_server() -> u16 {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth/testdata");
+        let chain = CertificateDer::pem_file_iter(folder.join("localhost.pem")).unwrap();
+        let chain = chain.collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.join("localhost.key")).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let config = std::sync::Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            use io::{Read as _, Write as _};
+            for connection in listener.incoming() {
+                let session = rustls::ServerConnection::new(std::sync::Arc::clone(&config));
+                let mut stream = rustls::StreamOwned::new(session.unwrap(), connection.unwrap());
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+                if stream.read(&mut [0; 4096]).is_ok() {
+                    drop(stream.write_all(answer));
+                    drop(stream.flush());
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn certificates_are_checked_and_more_can_be_trusted() {
+        let url = format!("https://localhost:{}/", tls_server());
+        let url = Url::parse(&url).unwrap();
+        let strict = outbound(false, true);
+        let refused = strict.get(&url).await;
+        assert!(matches!(refused, Err(OutboundError::Failed { .. })));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth/testdata");
+        let policy = OutboundPolicy {
+            allow_private_addresses: true,
+            ca_file: Some(folder.join("ca.pem")),
+            ..OutboundPolicy::default()
+        };
+        let trusting = Outbound::open(policy, OutboundLimits::default()).unwrap();
+        assert_eq!(trusting.get(&url).await.unwrap(), "{}");
+        // The name counts too.
+        let by_address = url.as_str().replace("localhost", "127.0.0.1");
+        let by_address = trusting.get(&Url::parse(&by_address).unwrap()).await;
+        assert!(matches!(by_address, Err(OutboundError::Failed { .. })));
+    }
 }

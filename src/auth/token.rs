@@ -46,6 +46,8 @@ pub struct Claims {
     /// The registry that the token is for, as the client named it.
     pub aud: String,
     iat: i64,
+    /// The same in microseconds: who logs in again right after a revocation must get a token that counts.
+    iat_us: i64,
     nbf: i64,
     exp: i64,
     /// The token's own name, for logs and revocation.
@@ -66,9 +68,9 @@ impl Claims {
         DateTime::from_timestamp(self.exp, 0).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
-    /// When the token was issued, in seconds since 1970.
-    pub fn issued_at(&self) -> i64 {
-        self.iat
+    /// When the token was issued.
+    pub fn issued_at(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.iat_us).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     /// Whether the token allows `action` on the repository that the client calls `name`.
@@ -168,6 +170,7 @@ impl Tokens {
             sub: request.subject,
             aud: request.audience,
             iat: now.timestamp(),
+            iat_us: now.timestamp_micros(),
             nbf: now.timestamp(),
             exp: (now + request.lifetime).timestamp(),
             jti: request.jti,

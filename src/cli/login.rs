@@ -116,10 +116,7 @@ pub async fn run(options: LoginArgs) -> Result<(), CliError> {
         .as_str()
         .ok_or(LoginError::Malformed)?;
     if options.print {
-        eprintln!(
-            "you are {user}; the token is good until {}",
-            text("expires_at")?
-        );
+        eprintln!("you are {user}; the token is good until {until}");
         println!("{secret}");
         return Ok(());
     }
@@ -129,10 +126,7 @@ pub async fn run(options: LoginArgs) -> Result<(), CliError> {
     };
     let host = host(&server)?;
     let place = docker_config::store(&path, &host, (user, secret)).map_err(LoginError::from)?;
-    println!(
-        "you are {user}; docker can use {host} until {}",
-        text("expires_at")?
-    );
+    println!("you are {user}; docker can use {host} until {until}");
     println!("the token is in {place}; `kontor token list` shows it");
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::Config;
 const PREFIX: &str = "KONTOR__";
 
 /// Keys that hold secrets: each may be given as `<key>_file`, the path of a file that holds the value.
-const SECRET_KEYS: [&str; 9] = [
+const SECRET_KEYS: [&str; 10] = [
     "url",
     "initial_admin_password",
     "password_hash",
@@ -25,6 +25,7 @@ const SECRET_KEYS: [&str; 9] = [
     "secret_access_key",
     "session_token",
     "external_id",
+    "client_secret",
 ];
 
 /// Why the configuration cannot be used.
