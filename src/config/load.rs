@@ -316,6 +316,14 @@ mod tests {
                 "limits.manifest_bytes",
             ),
             ("KONTOR__DATA_DIR__X", "1", "data_dir"),
+            ("KONTOR__AUTH__KEYSTONE", "{}", "[openstack]"),
+            (
+                "KONTOR__AUTH__KEYSTONE",
+                "{max_calls = 0}",
+                "auth.keystone.max_calls",
+            ),
+            ("KONTOR__AUTH__KEYSTONE", "{cache = 1}", "auth.keystone"),
+            ("KONTOR__OPENSTACK", "{user = \"u\"}", "auth_url"),
         ] {
             let error = load(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(expected), "{name}: {error}");
