@@ -147,31 +147,8 @@ class Memory:
     # -- many slow clients, in one thread: they do next to nothing
 
     def slow_pullers(self, digest):
-        headers, connections, moved = self.client().authorization(self.scopes), [], 0
-        try:
-            for _ in range(CLIENTS):
-                connection = wire.connect(self.server.port, 64 * KIB)
-                connection.sendall(wire.head("GET", self.server.port, f"/v2/{REPO}/blobs/{digest}", headers))
-                connections.append(connection)
-            for connection in connections:
-                status, _, rest = wire.read_head(connection)
-                if status != 200:
-                    raise RuntimeError(f"one of {CLIENTS} slow clients got {status} {rest[:200]!r}")
-            for connection in connections:
-                connection.setblocking(False)
-            for _ in sips(self.options.slow_seconds):
-                for connection in connections:
-                    try:
-                        got = len(connection.recv(SIP))
-                    except BlockingIOError:
-                        continue
-                    if not got:
-                        raise RuntimeError("a slow puller was cut off")
-                    moved += got
-        finally:
-            for connection in connections:
-                connection.close()
-        return moved
+        headers = self.client().authorization(self.scopes)
+        return slow_pullers(self.server.port, f"/v2/{REPO}/blobs/{digest}", headers, self.options.slow_seconds)
 
     def slow_pushers(self):
         headers, connections, moved, client = self.client().authorization(self.scopes), [], 0, self.client()
@@ -224,6 +201,38 @@ class Memory:
         if not self.server.ready():
             raise RuntimeError("the server is not ready any more")
         return cold
+
+
+def slow_pullers(port, target, headers, seconds, sample=None):
+    """Pulls a blob with many clients that take a sip now and then; returns what they have got. `sample` is called at
+    every tick."""
+    connections, moved = [], 0
+    try:
+        for _ in range(CLIENTS):
+            connection = wire.connect(port, 64 * KIB)
+            connection.sendall(wire.head("GET", port, target, headers))
+            connections.append(connection)
+        for connection in connections:
+            status, _, rest = wire.read_head(connection)
+            if status != 200:
+                raise RuntimeError(f"one of {CLIENTS} slow clients got {status} {rest[:200]!r}")
+        for connection in connections:
+            connection.setblocking(False)
+        for _ in sips(seconds):
+            for connection in connections:
+                try:
+                    got = len(connection.recv(SIP))
+                except BlockingIOError:
+                    continue
+                if not got:
+                    raise RuntimeError("a slow puller was cut off")
+                moved += got
+            if sample:
+                sample()
+    finally:
+        for connection in connections:
+            connection.close()
+    return moved
 
 
 def sips(seconds):

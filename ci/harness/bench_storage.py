@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import time
+from urllib.parse import urlsplit
 
-from harness import cloud, processes, servers, wire
+from harness import bench_memory, cloud, processes, servers, wire
 from harness.bench_peers import figure, frozen
 from harness.client import scopes_of
 from harness.cloud import stores
@@ -28,6 +30,7 @@ REDIRECTS = 2000
 SMALL = 64 * MIB
 CONNECTIONS = (1, 4)
 CURL_SECONDS = 600
+SLOW_SECONDS = 10
 
 
 class Files:
@@ -87,6 +90,9 @@ class DirectS3:
     def begin(self):
         self.s3.call("PUT", f"/{self.bucket}", statuses=(200,))
 
+    def port(self):
+        return urlsplit(self.s3.presigned("GET", "/")).port
+
     def put(self, name, path):
         return upload(path, self.s3.presigned("PUT", f"/{self.bucket}/{name}"))
 
@@ -107,6 +113,9 @@ class DirectSwift:
 
     def begin(self):
         self.account.call("PUT", f"/{self.container}", statuses=(201,))
+
+    def port(self):
+        return urlsplit(self.account.url).port
 
     def _url(self, name):
         return f"{self.account.url}/{self.container}/{name}"
@@ -266,6 +275,29 @@ class StorageBench:
         return {"pulls": REDIRECTS, "cpu_ms_each": round(used * 1000 / REDIRECTS, 3), "limit_ms": REDIRECT_LIMIT_MS,
                 "body_bytes": body_bytes, "within": used * 1000 / REDIRECTS < REDIRECT_LIMIT_MS and body_bytes == 0}
 
+    def slow_pulls(self, files):
+        """What many slow clients hold: memory of kontor, and what waits in the kernel on its connections to the
+        store; together less than a MiB for a client."""
+        port, waiting = self.direct.port(), []
+        self.through.begin()
+        try:
+            (path, digest), = files.renew(1)
+            curl_all([self.through.put("slow", path, digest)], (201,))
+            self.restart_warm()
+            pid = self.server.pid
+            idle = processes.resident_mib(pid)
+            processes.reset_peak(pid)
+            target = f"/v2/{self.through.repo}/blobs/{digest}"
+            bench_memory.slow_pullers(self.server.port, target, self.through.headers(), SLOW_SECONDS,
+                                      lambda: waiting.append(received_bytes(pid, port)))
+            growth = processes.resident_peak_mib(pid) - idle
+        finally:
+            self.through.end()
+        kernel = max(waiting) / MIB / bench_memory.CLIENTS
+        growth /= bench_memory.CLIENTS
+        return {"clients": bench_memory.CLIENTS, "memory_mib_each": round(growth, 3), "kernel_mib_each": round(kernel, 3),
+                "limit_mib": bench_memory.CLIENT_LIMIT_MIB, "within": growth + kernel <= bench_memory.CLIENT_LIMIT_MIB}
+
     @staticmethod
     def ask(connection, request, times):
         body_bytes = 0
@@ -289,11 +321,12 @@ class StorageBench:
             redirects = self.redirects()
             self.speeds([small, big])
             self.growth(big)
+            slow = self.slow_pulls(small)
         finally:
             self.server.stop()
-        return self.results(redirects)
+        return {**self.results(), "redirects": redirects, "slow": slow}
 
-    def results(self, redirects):
+    def results(self):
         speeds, memory = [], []
         for work, sides in self.values.items():
             theirs, mine = statistics.median(sides["direct"]), statistics.median(sides["kontor"])
@@ -305,7 +338,7 @@ class StorageBench:
             memory.append({"work": work, "idle_mib": round(idle, 1), "peak_mib": round(peak, 1),
                            "growth_mib": round(peak - idle, 1), "limit_mib": GROWTH_LIMIT_MIB * connections,
                            "within": peak - idle <= GROWTH_LIMIT_MIB * connections})
-        return {"backend": self.backend, "speeds": speeds, "memory": memory, "redirects": redirects}
+        return {"backend": self.backend, "speeds": speeds, "memory": memory}
 
 
 def size_name(size):
@@ -322,7 +355,18 @@ def table(result):
     redirects = result["redirects"]
     lines += ["", f"{redirects['pulls']} redirected pulls: {redirects['cpu_ms_each']} ms of kontor's processor time each "
                   f"(limit {redirects['limit_ms']}), {redirects['body_bytes']} bytes in the answers' bodies: {verdict(redirects)}"]
+    slow = result["slow"]
+    lines += ["", f"{slow['clients']} slow pullers: {slow['memory_mib_each']} MiB of kontor's memory each and "
+                  f"{slow['kernel_mib_each']} MiB that wait on its connections to the store (limit {slow['limit_mib']} in "
+                  f"all): {verdict(slow)}"]
     return "\n".join(lines)
+
+
+def received_bytes(pid, port):
+    """The memory of the kernel that holds what a process has not read yet of its connections to a port."""
+    shown = processes.run(["ss", "-tnmp", "dst", f"127.0.0.1:{port}"]).stdout.replace("\n\t", " ")
+    mine = [line for line in shown.splitlines() if f"pid={pid}," in line]
+    return sum(int(found[1]) for line in mine if (found := re.search(r"skmem:\(r(\d+)", line)))
 
 
 def verdict(row):
@@ -330,7 +374,7 @@ def verdict(row):
 
 
 def is_good(result):
-    return all(row["within"] for row in (*result["speeds"], *result["memory"], result["redirects"]))
+    return all(row["within"] for row in (*result["speeds"], *result["memory"], result["redirects"], result["slow"]))
 
 
 def run(options, out):
