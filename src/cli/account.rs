@@ -72,6 +72,9 @@ pub struct ChangeArgs {
     /// Let everybody pull from the repositories that match this regular expression; "" takes it away.
     #[arg(long)]
     anonymous_pull: Option<String>,
+    /// Replace all service identities by this JSON list.
+    #[arg(long)]
+    service_identities: Option<String>,
     /// Replace all RBAC policies by this JSON list.
     #[arg(long)]
     rbac_policies: Option<String>,
@@ -231,6 +234,10 @@ async fn put(
     mut document: Map<String, Value>,
     changes: &ChangeArgs,
 ) -> Result<(), CliError> {
+    if let Some(identities) = &changes.service_identities {
+        let identities = serde_json::from_str(identities).map_err(ClientError::ServiceIdentities)?;
+        document.insert("service_identities".into(), identities);
+    }
     if let Some(policies) = &changes.rbac_policies {
         let policies = serde_json::from_str(policies).map_err(ClientError::from)?;
         document.insert("rbac_policies".into(), policies);

@@ -23,6 +23,9 @@ pub enum ClientError {
     /// Somebody has turned the move elsewhere.
     #[error("the account moves to {0} by now; somebody else has asked for that")]
     Overtaken(String),
+    /// The service identities are not JSON.
+    #[error("--service-identities: {0}")]
+    ServiceIdentities(#[source] serde_json::Error),
     /// The policies are not JSON.
     #[error("--rbac-policies: {0}")]
     Policies(#[from] serde_json::Error),
