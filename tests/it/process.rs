@@ -444,6 +444,196 @@ async fn accounts_are_managed_from_the_command_line() {
     );
 }
 
+/// What a command prints on standard output; it must succeed.
+fn printed(url: &str, (user, password): (&str, &str), arguments: &[&str], input: &str) -> String {
+    let variables = [
+        ("KONTOR_SERVER", url),
+        ("KONTOR_USER", user),
+        ("KONTOR_PASSWORD", password),
+    ];
+    let output = run(arguments, &variables, input);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    text(&output.stdout)
+}
+
+/// A secret stands alone on standard output, so that a script can take it.
+fn only_line(out: String) -> String {
+    assert_eq!(out.lines().count(), 1, "{out}");
+    out.trim_end().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_tokens_are_managed_from_the_command_line() {
+    let registry = TestRegistry::start().await;
+    let url = registry.url("");
+    let admin = |arguments: &[&str]| printed(&url, ("admin", PASSWORD), arguments, "");
+    let password = only_line(admin(&["user", "create", "bob"]));
+    let granted = admin(&["user", "grant", "bob", "demo", "view,pull"]);
+    assert_eq!(granted, "bob\tfalse\tdemo:view,pull\n");
+    let granted = admin(&["user", "grant", "bob", "*", "all"]);
+    assert!(granted.contains("demo:view,pull,*:view,"), "{granted}");
+    admin(&["user", "grant", "bob", "*", "none"]);
+    assert!(admin(&["user", "list"]).contains("bob\tfalse\tdemo:view,pull\n"));
+    admin(&["user", "disable", "bob"]);
+    let enabled = admin(&["user", "enable", "bob"]);
+    assert!(enabled.starts_with("bob\tfalse"), "{enabled}");
+    registry.clock.advance(chrono::TimeDelta::seconds(2));
+
+    let changed = printed(
+        &url,
+        ("bob", &password),
+        &["user", "passwd"],
+        "a better one\n",
+    );
+    assert_eq!(changed, "bob has a new password\n");
+    let bob = |arguments: &[&str]| printed(&url, ("bob", "a better one"), arguments, "");
+    let token = only_line(bob(&[
+        "token",
+        "create",
+        "--permissions",
+        "pull",
+        "--description",
+        "laptop",
+    ]));
+    let me = printed(&url, ("bob", &token), &["whoami"], "");
+    let me: serde_json::Value = serde_json::from_str(&me).unwrap();
+    assert_eq!(me["identity"], "static:bob");
+    assert_eq!(me["narrowed_to"], serde_json::json!(["pull"]));
+    let listed = bob(&["token", "list"]);
+    let cells: Vec<&str> = listed.trim_end().split('\t').collect();
+    assert_eq!((cells[1], cells[4]), ("pull", "laptop"));
+    bob(&["token", "delete", cells[0]]);
+    assert_eq!(bob(&["token", "list"]), "");
+    only_line(bob(&["token", "create"]));
+    admin(&["token", "revoke", "--subject", "static:bob"]);
+    assert_eq!(bob(&["token", "list"]), "");
+    let revoked = admin(&["token", "revoke", "--jti", "some-jti"]);
+    assert!(revoked.contains("two seconds"));
+    let both = run(
+        &["token", "revoke", "--jti", "a", "--subject", "b"],
+        &[],
+        "",
+    );
+    assert!(!both.status.success());
+    admin(&["user", "delete", "bob"]);
+    assert!(!admin(&["user", "list"]).contains("bob"));
+    let chosen = ["user", "create", "eve", "--operator", "--password-stdin"];
+    printed(&url, ("admin", PASSWORD), &chosen, "eves own word\n");
+    printed(&url, ("eve", "eves own word"), &["user", "list"], "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn robots_are_managed_from_the_command_line() {
+    let registry = TestRegistry::start().await;
+    let url = registry.url("");
+    let admin = |arguments: &[&str]| printed(&url, ("admin", PASSWORD), arguments, "");
+    let who = |secret: &str| {
+        let variables = [
+            ("KONTOR_SERVER", url.as_str()),
+            ("KONTOR_USER", "demo+ci"),
+            ("KONTOR_PASSWORD", secret),
+        ];
+        run(&["whoami"], &variables, "").status.success()
+    };
+    let first = only_line(admin(&[
+        "robot",
+        "create",
+        "demo",
+        "ci",
+        "--permissions",
+        "pull,push",
+        "--repository",
+        "app",
+        "--repository",
+        "team/.*",
+        "--expires-at",
+        "2099-01-31T00:00:00Z",
+    ]));
+    assert!(who(&first));
+    let listed = admin(&["robot", "list", "demo"]);
+    let start = "demo+ci\tfalse\tpull,push\tapp,team/.*\t2099-01-31T00:00:00Z\t";
+    assert!(listed.starts_with(start), "{listed}");
+    let second = only_line(admin(&["robot", "rotate", "demo", "ci"]));
+    assert!(who(&first) && who(&second));
+    let shown = admin(&["robot", "show", "demo", "ci"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let id = shown["secrets"][0]["id"].as_str().unwrap();
+    admin(&["robot", "delete-secret", "demo", "ci", id]);
+    let disabled = admin(&["robot", "disable", "demo", "ci"]);
+    assert!(
+        disabled.starts_with("demo+ci\ttrue\tpull,push"),
+        "{disabled}"
+    );
+    assert!(!who(&second));
+    admin(&["robot", "enable", "demo", "ci"]);
+    assert!(who(&second));
+    admin(&["robot", "delete", "demo", "ci"]);
+    assert_eq!(admin(&["robot", "list", "demo"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_the_log_even_when_everything_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        ("KONTOR__AUTH__INITIAL_ADMIN_PASSWORD", "s3cr3t-word"),
+        ("KONTOR__LOG__LEVEL", "trace"),
+    ];
+    let process = Process::start(&folder.path().join("data"), &variables);
+    let url = format!("http://{}", process.host);
+    let (client, admin) = (Client::new(), ("admin", "s3cr3t-word"));
+    let robot = only_line(printed(&url, admin, &["robot", "create", "demo", "ci"], ""));
+    let personal = only_line(printed(&url, admin, &["token", "create"], ""));
+    let random = only_line(printed(&url, admin, &["user", "create", "bob"], ""));
+    printed(&url, admin, &["user", "passwd", "bob"], "bobs-new-word\n");
+    let mut secrets = vec![
+        "s3cr3t-word".to_owned(),
+        "a-wrong-word".to_owned(),
+        "bobs-new-word".to_owned(),
+        random,
+    ];
+    for (user, secret) in [
+        admin,
+        ("admin", personal.as_str()),
+        ("demo+ci", &robot),
+        ("admin", "a-wrong-word"),
+    ] {
+        let login = client
+            .get(format!("{url}/token?offline_token=true"))
+            .basic_auth(user, Some(secret));
+        let login: serde_json::Value = login.send().await.unwrap().json().await.unwrap();
+        let Some(refresh) = login["refresh_token"].as_str() else {
+            assert_eq!(secret, "a-wrong-word");
+            continue;
+        };
+        let form = format!("grant_type=refresh_token&refresh_token={refresh}");
+        let again = client.post(format!("{url}/token")).body(form).send().await;
+        let again: serde_json::Value = again.unwrap().json().await.unwrap();
+        let access = again["access_token"].as_str().unwrap();
+        let pull = client
+            .get(format!("{url}/v2/"))
+            .bearer_auth(access)
+            .send()
+            .await;
+        assert_eq!(pull.unwrap().status(), 200);
+        let wrong = client.get(format!("{url}/v2/")).bearer_auth(refresh);
+        assert_eq!(wrong.send().await.unwrap().status(), 401);
+        secrets.extend([refresh.to_owned(), access.to_owned()]);
+    }
+    secrets.extend([robot, personal]);
+    process.signal("-TERM");
+    let (_, log) = process.end();
+    assert!(log.lines().count() > 20, "much is logged");
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret} stands in the log");
+        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &secret);
+        assert!(
+            !log.contains(&encoded),
+            "{secret} stands in the log, encoded"
+        );
+    }
+}
+
 #[test]
 fn the_configuration_is_checked_and_passwords_are_hashed() {
     let folder = tempfile::tempdir().unwrap();

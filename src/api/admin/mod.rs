@@ -68,8 +68,15 @@ async fn document<T: DeserializeOwned>(
 ) -> Result<T> {
     let limit = (limit_bytes, Code::PayloadTooLarge);
     let body = body::whole(payload, api.idle_timeout, limit).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Error::with_message(Code::BadRequest, error.to_string()))
+    let mut json = serde_json::Deserializer::from_slice(&body);
+    // Says which member is wrong.
+    let document = serde_path_to_error::deserialize(&mut json).map_err(|e| wrong(&e))?;
+    json.end().map_err(|e| wrong(&e))?;
+    Ok(document)
+}
+
+fn wrong(error: &impl ToString) -> Error {
+    Error::with_message(Code::BadRequest, error.to_string())
 }
 
 /// Refuses a document that names another thing than the path.

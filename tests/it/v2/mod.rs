@@ -10,7 +10,7 @@ mod blobs_redirect;
 mod catalog_list;
 mod domain_remapping;
 mod every_answer;
-mod helpers;
+pub mod helpers;
 mod manifests_delete;
 mod manifests_get;
 mod manifests_kinds;
