@@ -235,7 +235,8 @@ async fn put(
     changes: &ChangeArgs,
 ) -> Result<(), CliError> {
     if let Some(identities) = &changes.service_identities {
-        let identities = serde_json::from_str(identities).map_err(ClientError::ServiceIdentities)?;
+        let identities =
+            serde_json::from_str(identities).map_err(ClientError::ServiceIdentities)?;
         document.insert("service_identities".into(), identities);
     }
     if let Some(policies) = &changes.rbac_policies {

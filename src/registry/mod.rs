@@ -24,6 +24,7 @@ mod mount_blob;
 pub mod move_account;
 mod move_copy;
 mod namespaces;
+mod patient_read;
 mod permits;
 pub mod personal_tokens;
 pub mod pull_blob;

@@ -2,13 +2,14 @@
 
 use std::{io, net::IpAddr, ops::Range, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use storage_drivers::{ByteStream, ObjectKey, StorageError, Tenant};
 use url::Url;
 
 use super::{
     Backends, Registry,
     access::{Pull, RepoAccess},
+    patient_read::patient,
 };
 use crate::{
     db::{
@@ -166,10 +167,15 @@ impl Registry {
             blob_id: blob.id,
         };
         let first = reader.read(&part).await?;
+        let first = reader.patient(part, first);
         let rest = stream::iter(parts)
             .then(move |part| {
                 let reader = reader.clone();
-                async move { reader.read_wherever(part).await.map_err(io::Error::other) }
+                async move {
+                    let opened = reader.read_wherever(part.clone()).await;
+                    let opened = opened.map_err(io::Error::other)?;
+                    Ok::<_, io::Error>(reader.patient(part, opened))
+                }
             })
             .try_flatten();
         Ok(first.chain(rest).boxed())
@@ -209,6 +215,20 @@ impl Reader {
         })
     }
 
+    /// The stream of a part, which need not wait for a slow client.
+    fn patient(&self, part: Part, opened: ByteStream) -> ByteStream {
+        let (reader, range) = (self.clone(), part.range.clone());
+        let open = move |range| -> BoxFuture<'static, io::Result<ByteStream>> {
+            let reader = reader.clone();
+            let part = Part {
+                range,
+                ..part.clone()
+            };
+            Box::pin(async move { reader.read_wherever(part).await.map_err(io::Error::other) })
+        };
+        patient(Box::new(open), range, opened)
+    }
+
     /// Reads a part whose turn comes later, when the chunk may have moved.
     async fn read_wherever(&self, mut part: Part) -> Result<ByteStream> {
         let missing = || Error::internal("an object of the blob is missing");
@@ -229,6 +249,7 @@ impl Reader {
 }
 
 /// A part of a chunk.
+#[derive(Clone)]
 struct Part {
     /// Which of the blob's chunks.
     number: usize,
