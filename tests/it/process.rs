@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -21,6 +22,8 @@ const KONTOR: &str = env!("CARGO_BIN_EXE_kontor");
 /// A registry in a process of its own, killed when the test ends.
 struct Process {
     child: Child,
+    /// Reads the log all the time: a full pipe would stop the registry.
+    log: Option<JoinHandle<String>>,
     /// What it printed before it was ready.
     welcome: Vec<String>,
     /// Such as `127.0.0.1:1234`.
@@ -40,6 +43,12 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut welcome = Vec::new();
         for line in lines.by_ref().map(Result::unwrap) {
@@ -62,6 +71,7 @@ impl Process {
             .to_owned();
         Self {
             child,
+            log: Some(log),
             welcome,
             host,
         }
@@ -80,13 +90,7 @@ impl Process {
 
     /// Waits for the end; gives whether it was a success, and the log.
     fn end(mut self) -> (bool, String) {
-        let mut log = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = self.log.take().unwrap().join().unwrap();
         (self.child.wait().unwrap().success(), log)
     }
 
@@ -554,6 +558,7 @@ async fn robots_are_managed_from_the_command_line() {
     let listed = admin(&["robot", "list", "demo"]);
     let start = "demo+ci\tfalse\tpull,push\tapp,team/.*\t2099-01-31T00:00:00Z\t";
     assert!(listed.starts_with(start), "{listed}");
+    registry.clock.advance(chrono::TimeDelta::seconds(1));
     let second = only_line(admin(&["robot", "rotate", "demo", "ci"]));
     assert!(who(&first) && who(&second));
     let shown = admin(&["robot", "show", "demo", "ci"]);
