@@ -9,14 +9,16 @@ use clap::Args;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::json;
-use storage_drivers::Secret;
 
 use super::{
     CliError,
     client::{ClientError, answer},
     docker_config::{self, DockerConfigError},
 };
-use crate::auth::oidc::device::{self, DeviceError, DeviceMetadata, DevicePrompt};
+use crate::{
+    auth::oidc::device::{self, DeviceError, DeviceMetadata, DevicePrompt},
+    config::Secret,
+};
 
 /// The longest life of a token that can be asked for, in days.
 const MAX_DAYS: i64 = 3650;

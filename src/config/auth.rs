@@ -8,7 +8,7 @@ use storage_drivers::Secret;
 use super::ConfigError;
 use crate::{
     auth::{keystone::KeystoneConfig, login_limit::LoginLimits, oidc::ProviderConfig},
-    model::user::{Grant, USER_NAME_RULE, is_user_name},
+    model::user::{Grant, PASSWORD_RULE, USER_NAME_RULE, is_password, is_user_name},
 };
 
 /// Who may log in, and how tokens are made.
@@ -101,6 +101,10 @@ impl AuthConfig {
         if let Some(keystone) = &self.keystone {
             let checked = keystone.validate();
             checked.map_err(|(key, why)| ConfigError::invalid(key, why))?;
+        }
+        let chosen = self.initial_admin_password.as_ref();
+        if chosen.is_some_and(|secret| !is_password(secret.expose())) {
+            return fault("auth.initial_admin_password", PASSWORD_RULE);
         }
         let limits = &self.login_limits;
         if limits.per_user_and_address == 0 || limits.per_user == 0 || limits.per_address == 0 {

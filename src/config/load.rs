@@ -334,7 +334,7 @@ mod tests {
     fn a_secret_comes_from_a_file_without_its_line_end_and_is_not_printed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
-        std::fs::write(&file, "hunter2\n").unwrap();
+        std::fs::write(&file, "hunter22\n").unwrap();
         let name = "KONTOR__AUTH__INITIAL_ADMIN_PASSWORD_FILE";
         let config = load(&[(name, file.to_str().unwrap())]).unwrap();
         assert_eq!(
@@ -344,9 +344,9 @@ mod tests {
                 .as_ref()
                 .unwrap()
                 .expose(),
-            "hunter2"
+            "hunter22"
         );
-        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter22"));
     }
 
     #[test]

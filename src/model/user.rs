@@ -15,6 +15,20 @@ const MAX_NAME_BYTES: usize = 128;
 /// What a name of a user must be like.
 pub const USER_NAME_RULE: &str = "a user name has 1 to 128 bytes, no colon, slash or control character, and no space at its ends";
 
+/// The shortest password (NIST SP 800-63B, section 3.1.1.2, asks for 8 at least).
+const MIN_PASSWORD_CHARS: usize = 8;
+
+/// The longest, so that hashing cannot be made slow.
+const MAX_PASSWORD_BYTES: usize = 1024;
+
+/// What a password must be like.
+pub const PASSWORD_RULE: &str = "a password has 8 characters at least and 1024 bytes at most";
+
+/// Whether somebody can have this password.
+pub fn is_password(secret: &str) -> bool {
+    secret.chars().count() >= MIN_PASSWORD_CHARS && secret.len() <= MAX_PASSWORD_BYTES
+}
+
 /// Whether somebody can be called so: a colon would end the name in Basic authentication, a slash would make it
 /// look like one of Keystone in policies.
 pub fn is_user_name(name: &str) -> bool {

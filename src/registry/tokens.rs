@@ -188,7 +188,7 @@ impl Registry {
             return Ok(true);
         };
         let parent = self.db.read(move |conn| secret_get(conn, id)).await;
-        let parent = parent.map_err(|error| AuthError::unavailable(error))?;
+        let parent = parent.map_err(AuthError::unavailable)?;
         Ok(parent.is_some_and(|parent| parent.is_active(self.clock.now())))
     }
 

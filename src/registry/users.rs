@@ -20,15 +20,11 @@ use crate::{
     model::{
         permission::Permission,
         revocation::Revoked,
-        user::{ANY_AUTH_TENANT, Grant, USER_NAME_RULE, User, is_user_name},
+        user::{
+            ANY_AUTH_TENANT, Grant, PASSWORD_RULE, USER_NAME_RULE, User, is_password, is_user_name,
+        },
     },
 };
-
-/// The shortest password (NIST SP 800-63B, section 3.1.1.2, asks for 8 at least).
-const MIN_PASSWORD_CHARS: usize = 8;
-
-/// The longest, so that hashing cannot be made slow.
-const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Users that lie in the database.
 #[derive(Debug)]
@@ -214,11 +210,8 @@ fn unknown(name: &str) -> Error {
 
 /// Hashes a password. Errors: one that is too short or too long.
 pub(super) async fn hash(secret: &str) -> Result<String> {
-    if secret.chars().count() < MIN_PASSWORD_CHARS || secret.len() > MAX_PASSWORD_BYTES {
-        let message = format!(
-            "a password has {MIN_PASSWORD_CHARS} characters at least and {MAX_PASSWORD_BYTES} bytes at most"
-        );
-        return Err(Error::with_message(Code::BadRequest, message));
+    if !is_password(secret) {
+        return Err(Error::with_message(Code::BadRequest, PASSWORD_RULE));
     }
     let secret = secret.to_owned();
     let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;
