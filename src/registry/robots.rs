@@ -113,7 +113,8 @@ impl Registry {
             .await?;
         let now = self.clock.now();
         check_name(name).map_err(invalid)?;
-        check_order(&order, now)?;
+        check_order(&order)?;
+        check_expiry(order.expires_at, now)?;
         let robot = Robot {
             id: self.ids.fresh(),
             name: name.to_owned(),
@@ -154,12 +155,17 @@ impl Registry {
         let account = order.rights.account.clone();
         self.account_access(who, &account, Permission::Change)
             .await?;
-        check_order(&order, self.clock.now())?;
+        check_order(&order)?;
+        let now = self.clock.now();
         let name = name.to_owned();
         let changed = self
             .db
             .write(move |conn| {
                 let mut robot = robot_get(conn, &account, &name)?;
+                // One that has ended can still be disabled.
+                if order.expires_at != robot.expires_at {
+                    check_expiry(order.expires_at, now)?;
+                }
                 robot.description = order.description;
                 robot.rights = order.rights;
                 robot.is_disabled = order.is_disabled;
@@ -281,13 +287,12 @@ fn invalid(reason: String) -> Error {
     Error::with_message(Code::BadRequest, reason)
 }
 
-fn check_order(order: &RobotOrder, now: DateTime<Utc>) -> Result<()> {
+fn check_order(order: &RobotOrder) -> Result<()> {
     if order.description.len() > MAX_DESCRIPTION_BYTES {
         let message = format!("a description has {MAX_DESCRIPTION_BYTES} bytes at most");
         return Err(invalid(message));
     }
-    order.rights.validate().map_err(invalid)?;
-    check_expiry(order.expires_at, now)
+    order.rights.validate().map_err(invalid)
 }
 
 /// An end must lie in the future.

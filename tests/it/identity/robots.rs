@@ -133,6 +133,12 @@ async fn a_robot_ends_at_its_time() {
     registry.pass(1);
     assert_eq!(registry.basic_status("demo+ci", &secret).await, 401);
     assert_eq!(registry.login("demo+ci", &secret, &[]).await.status(), 401);
+    // What is shown can be sent back, though its end has passed; another end must lie ahead.
+    let order = json!({ "permissions": ["pull"], "expires_at": at, "is_disabled": true });
+    let (status, answer) = registry.api(Method::PUT, ROBOT, order).await;
+    assert_eq!(status, 200, "{answer}");
+    let order = json!({ "permissions": ["pull"], "expires_at": at - TimeDelta::seconds(1) });
+    assert_eq!(registry.api(Method::PUT, ROBOT, order).await.0, 400);
 }
 
 #[tokio::test]
