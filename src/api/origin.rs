@@ -38,7 +38,8 @@ impl Origin {
         // The last proxy is ours; what stands before its entry may come from anybody.
         let forwarded = |name: &str| -> Option<String> {
             proxy?;
-            let value = request.headers().get(name)?.to_str().ok()?;
+            // A proxy may add a header of its own instead of adding to the one that came.
+            let value = request.headers().get_all(name).last()?.to_str().ok()?;
             value
                 .rsplit(',')
                 .next()
@@ -109,9 +110,14 @@ impl Hosts {
 
     /// The last address of `X-Forwarded-For` that is not one of our own proxies.
     fn client_behind_proxies(&self, request: &HttpRequest) -> Option<IpAddr> {
-        let value = request.headers().get("x-forwarded-for")?.to_str().ok()?;
-        let mut addresses = value
-            .rsplit(',')
+        let values = request.headers().get_all("x-forwarded-for");
+        let values: Vec<&str> = values
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        let mut addresses = values
+            .iter()
+            .rev()
+            .flat_map(|value| value.rsplit(','))
             .map_while(|entry| entry.trim().parse().ok());
         addresses.find(|address| !self.trusts(*address))
     }
@@ -163,6 +169,19 @@ mod tests {
         assert_eq!(direct.challenge(&hosts()).realm, "http://inside:8080/token");
         assert_eq!(direct.client, Some("192.0.2.9".parse().unwrap()));
         assert_eq!(direct.remapped_to, None);
+    }
+
+    #[test]
+    fn what_a_proxy_adds_as_a_header_of_its_own_counts_and_not_what_the_client_sent() {
+        let request = TestRequest::default()
+            .peer_addr("10.0.0.1:1".parse().unwrap())
+            .append_header(("x-forwarded-for", "6.6.6.6"))
+            .append_header(("x-forwarded-for", "192.0.2.1, 10.1.1.1"))
+            .append_header(("x-forwarded-host", "evil.example"))
+            .append_header(("x-forwarded-host", "demo.registry.example"));
+        let origin = Origin::of(&request.to_http_request(), &hosts());
+        assert_eq!(origin.client, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(origin.remapped_to.unwrap().as_str(), "demo");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Secrets of our making: how they look, and the keyed hash under which they are stored.
 //!
 //! `kontor_<kind>_<43 letters>`: scanners of source code find them, and a login knows from the look which
-//! kind it has. They are 256 random bits, so a plain hash would do against guessing; the key makes
-//! a stolen database useless even to somebody who can write into it.
+//! kind it has. They are 256 random bits, so a plain hash would do against guessing; with the key,
+//! a stolen database does not even say whether a secret is one of ours.
 
 use std::{fmt, fs, io, path::Path};
 

@@ -6,7 +6,8 @@
 //! Everything is in the memory of this node; with `n` nodes somebody has `n` times as many guesses.
 //!
 //! What a newcomer gets wrong: many people share an address (a company's gateway), and one broken job there must not
-//! lock the others out. Who has logged in from the address before is not stopped by the limit of the address.
+//! lock the others out; and nobody must lock somebody else out from afar. Who has logged in from an address before is
+//! stopped there by the limit of both together only.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -34,7 +35,7 @@ const MAX_DELAY: Duration = Duration::from_millis(1600);
 pub struct LoginLimits {
     /// Of one user from one address.
     pub per_user_and_address: u32,
-    /// Of one user from anywhere.
+    /// Of one user from anywhere, at addresses where the user has not logged in.
     pub per_user: u32,
     /// From one address (IPv6: one /64), for users who have not logged in from there.
     pub per_address: u32,
@@ -196,9 +197,9 @@ impl LoginLimit {
             }
         });
         for (number, (failures, limit)) in counted.iter().zip(limits).enumerate() {
-            let is_address = number == 2;
+            let is_of_both = number == 0;
             let is_burst = failures.count + failures.going_on >= limit.saturating_mul(BURST);
-            if (failures.count >= limit || is_burst) && !(is_address && is_known) {
+            if (failures.count >= limit || is_burst) && (is_of_both || !is_known) {
                 let wait = failures.since + self.window() - now;
                 return Err(wait.to_std().unwrap_or_default());
             }
@@ -280,12 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_stopped_everywhere_when_many_addresses_guess() {
+    fn a_user_is_stopped_when_many_addresses_guess_but_not_at_home() {
         let limit = limit();
+        limit
+            .begin("ann", ip("3.3.3.3"), at(0))
+            .unwrap()
+            .succeeded();
         for n in 0..5 {
             fail(&limit, "ann", ip(&format!("1.1.1.{n}")), 0);
         }
         assert!(limit.begin("ann", ip("2.2.2.2"), at(1)).is_err());
+        assert!(limit.begin("ann", ip("3.3.3.3"), at(1)).is_ok());
         assert!(limit.begin("bob", ip("2.2.2.2"), at(1)).is_ok());
     }
 

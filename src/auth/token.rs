@@ -31,6 +31,9 @@ const ISSUER: &str = "kontor";
 /// How many verified tokens are remembered.
 const REMEMBERED: usize = 16 * 1024;
 
+/// The longest token that is remembered.
+const MAX_REMEMBERED_BYTES: usize = 4096;
+
 /// Clocks of two nodes may differ by this much.
 const LEEWAY_SECONDS: i64 = 30;
 
@@ -46,14 +49,15 @@ pub struct Claims {
     /// The registry that the token is for, as the client named it.
     pub aud: String,
     iat: i64,
-    /// The same in microseconds: who logs in again right after a revocation must get a token that counts.
-    iat_us: i64,
     nbf: i64,
     exp: i64,
     /// The token's own name, for logs and revocation.
     pub jti: String,
     /// What it allows, by names as the client asked for them.
     pub access: Vec<Scope>,
+    /// How many revocations there were when its login began: later ones can take it back.
+    #[serde(default)]
+    pub revocations: i64,
     /// Where the credentials came from that it was got with, for audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
@@ -66,11 +70,6 @@ impl Claims {
     /// When the token expires.
     pub fn expires_at(&self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.exp, 0).unwrap_or(DateTime::UNIX_EPOCH)
-    }
-
-    /// When the token was issued.
-    pub fn issued_at(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_micros(self.iat_us).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     /// Whether the token allows `action` on the repository that the client calls `name`.
@@ -118,6 +117,8 @@ pub struct Tokens {
 pub struct TokenRequest {
     /// `<driver>:<user>`, or empty for the anonymous.
     pub subject: String,
+    /// How many revocations there were when the login began.
+    pub revocations: i64,
     /// Where the credentials came from, for audit.
     pub origin: Option<String>,
     /// The user, if the token can list the catalog.
@@ -170,7 +171,7 @@ impl Tokens {
             sub: request.subject,
             aud: request.audience,
             iat: now.timestamp(),
-            iat_us: now.timestamp_micros(),
+            revocations: request.revocations,
             nbf: now.timestamp(),
             exp: (now + request.lifetime).timestamp(),
             jti: request.jti,
@@ -192,7 +193,10 @@ impl Tokens {
             Some(claims) => claims,
             None => {
                 let claims = Arc::new(self.check(token)?);
-                self.verified.insert(fingerprint, Arc::clone(&claims));
+                // Long ones are rare, and many of them would fill the memory.
+                if token.len() <= MAX_REMEMBERED_BYTES {
+                    self.verified.insert(fingerprint, Arc::clone(&claims));
+                }
                 claims
             }
         };
@@ -253,6 +257,7 @@ mod tests {
     fn request(audience: &str) -> TokenRequest {
         TokenRequest {
             subject: "static:ann".into(),
+            revocations: 0,
             origin: None,
             who: None,
             audience: audience.into(),

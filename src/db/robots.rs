@@ -108,6 +108,15 @@ pub fn robot_update(conn: &mut Conn, robot: &Robot) -> Result<bool> {
     Ok(count == 1)
 }
 
+/// Keeps others from changing the robot until the transaction ends; `false` if it is gone.
+pub fn robot_lock(conn: &mut Conn, id: Uuid) -> Result<bool> {
+    // An update that changes nothing locks the row on PostgreSQL; on SQLite there is one writer anyway.
+    let count = diesel::update(robots::table.find(id.to_string()))
+        .set(robots::name.eq(robots::name))
+        .execute(conn)?;
+    Ok(count == 1)
+}
+
 /// Notes that the robot has logged in.
 pub fn robot_used(conn: &mut Conn, id: Uuid, now: DateTime<Utc>) -> Result<()> {
     diesel::update(robots::table.find(id.to_string()))

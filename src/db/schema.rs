@@ -170,8 +170,15 @@ diesel::table! {
     revocations (kind, value) {
         kind -> Text,
         value -> Text,
-        issued_until -> Timestamp,
+        version -> BigInt,
         expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    revocation_counter (id) {
+        id -> BigInt,
+        version -> BigInt,
     }
 }
 
@@ -229,6 +236,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     robots,
     secrets,
     revocations,
+    revocation_counter,
     storage_moves,
     containers,
 );

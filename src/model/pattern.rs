@@ -7,24 +7,33 @@ use std::sync::{Arc, LazyLock};
 use quick_cache::sync::Cache;
 use regex::{Regex, RegexBuilder};
 
-/// The compiled size that one pattern may have.
-const SIZE_LIMIT_BYTES: usize = 1 << 20;
+/// The longest pattern.
+const MAX_PATTERN_BYTES: usize = 512;
+
+/// The compiled size that one pattern may have, and what matching may take besides.
+const SIZE_LIMIT_BYTES: usize = 128 * 1024;
 
 /// How many compiled patterns are remembered. A typical one takes some KiB.
-const REMEMBERED: usize = 1024;
+const REMEMBERED: usize = 512;
 
 /// `None` for a pattern that does not compile.
 static COMPILED: LazyLock<Cache<String, Option<Arc<Regex>>>> =
     LazyLock::new(|| Cache::new(REMEMBERED));
 
-fn whole(pattern: &str) -> Result<Regex, regex::Error> {
-    // On its own first: what is not an expression must not become one between our anchors.
+fn compiled(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .size_limit(SIZE_LIMIT_BYTES)
-        .build()?;
-    RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(SIZE_LIMIT_BYTES)
+        .dfa_size_limit(SIZE_LIMIT_BYTES)
         .build()
+}
+
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(regex::Error::CompiledTooBig(MAX_PATTERN_BYTES));
+    }
+    // On its own first: what is not an expression must not become one between our anchors.
+    compiled(pattern)?;
+    compiled(&format!("^(?:{pattern})$"))
 }
 
 /// Says what is wrong with a pattern, if anything is.
@@ -86,7 +95,8 @@ mod tests {
 
     #[test]
     fn patterns_that_cannot_be_used_are_named() {
-        for bad in ["(", "a)|(.*", "a{1000}{1000}{1000}"] {
+        let long = "a".repeat(MAX_PATTERN_BYTES + 1);
+        for bad in ["(", "a)|(.*", "a{1000}{1000}{1000}", &long] {
             assert!(check(bad).unwrap_err().contains("not usable"), "{bad}");
         }
         assert_eq!(check("team/.*"), Ok(()));

@@ -49,6 +49,11 @@ impl FromStr for SecretKind {
     }
 }
 
+/// What is said of the origin of somebody who logs in with a personal token.
+pub fn origin_of(id: Uuid) -> String {
+    format!("personal token {id}")
+}
+
 /// A secret, without the secret itself.
 #[derive(Debug, Clone)]
 pub struct StoredSecret {

@@ -24,6 +24,9 @@ pub const SERVICE: &str = "service";
 /// How many claims one identity may look at.
 const MAX_CLAIMS: usize = 16;
 
+/// Claims that say nothing of whose token it is: all tokens have them (RFC 7519, section 4.1).
+const COMMON: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
+
 /// No issuer says this of anybody, so a pattern that matches it matches everything.
 const NOBODY: &str = "\u{1}nobody/\u{1}:nobody";
 
@@ -65,7 +68,7 @@ impl ServiceIdentity {
             pattern::check(pattern)?;
         }
         let narrows = |(claim, pattern): (&String, &String)| {
-            !matches!(claim.as_str(), "iss" | "aud") && !Pattern::new(pattern).matches(NOBODY)
+            !COMMON.contains(&first_name(claim).as_str()) && !Pattern::new(pattern).matches(NOBODY)
         };
         if !self.match_claims.iter().any(narrows) {
             return Err(
@@ -96,15 +99,25 @@ impl ServiceIdentity {
 }
 
 fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let Some(pointer) = name.strip_prefix('/') else {
-        return claims.get(name);
-    };
-    let (first, rest) = match pointer.split_once('/') {
-        Some((first, rest)) => (first, format!("/{rest}")),
-        None => (pointer, String::new()),
-    };
-    let first = first.replace("~1", "/").replace("~0", "~");
-    claims.get(&first)?.pointer(&rest)
+    let first = claims.get(&first_name(name))?;
+    match name
+        .strip_prefix('/')
+        .map(|pointer| pointer.split_once('/'))
+    {
+        Some(Some((_, rest))) => first.pointer(&format!("/{rest}")),
+        Some(None) | None => Some(first),
+    }
+}
+
+/// The claim that is looked at, or into.
+fn first_name(name: &str) -> String {
+    match name.strip_prefix('/') {
+        None => name.to_owned(),
+        Some(pointer) => {
+            let first = pointer.split('/').next().unwrap_or_default();
+            first.replace("~1", "/").replace("~0", "~")
+        }
+    }
 }
 
 fn value_matches(value: &Value, pattern: &Pattern) -> bool {
@@ -176,6 +189,8 @@ mod tests {
             &[("sub", ".*")],
             &[("sub", "(?s).+")],
             &[("iss", "https://x"), ("aud", "y")],
+            &[("/iss", "https://x"), ("/aud/0", "y")],
+            &[("exp", "[0-9]+"), ("iat", "[0-9]+"), ("jti", "[a-z]+")],
             &[("sub", "(")],
         ] {
             assert!(identity(bad).validate().is_err(), "{bad:?}");

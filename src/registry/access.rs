@@ -185,7 +185,8 @@ impl Registry {
         let mut uploads_before = None;
         match &caller.authority {
             Authority::Token(claims) => {
-                if !claims.allows(&scope.name, P::ACTION) {
+                let is_stale = self.is_for_deleted_account(claims, &name.account);
+                if is_stale || !claims.allows(&scope.name, P::ACTION) {
                     let error = Some(ChallengeError::InsufficientScope);
                     return Err(caller.unauthorized(&scopes, error));
                 }
@@ -240,8 +241,9 @@ impl Registry {
         match &caller.authority {
             Authority::Token(claims) => {
                 let everywhere = caller.every_repo_of(&name.account);
-                Ok(claims.allows(&caller.shown_name(name), Action::Pull)
-                    || claims.allows(&everywhere, Action::Pull))
+                Ok(!self.is_for_deleted_account(claims, &name.account)
+                    && (claims.allows(&caller.shown_name(name), Action::Pull)
+                        || claims.allows(&everywhere, Action::Pull)))
             }
             Authority::User(identity) => {
                 self.user_may(Some(identity), name, Permission::Pull).await

@@ -22,6 +22,7 @@ use crate::{
     model::{
         account::{Account, AccountSettings, canonical_namespace},
         permission::Permission,
+        revocation::Revoked,
     },
     oci::AccountName,
 };
@@ -74,7 +75,10 @@ impl Registry {
         let namespace = order.settings.serves_namespace.take();
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
         let invalid = |reason| Error::with_message(Code::BadRequest, reason);
-        order.settings.validate().map_err(invalid)?;
+        // Patterns take a while to compile.
+        let settings = order.settings.clone();
+        let valid = tokio::task::spawn_blocking(move || settings.validate()).await;
+        valid.map_err(Error::internal)?.map_err(invalid)?;
         self.refuse_unknown_issuers(&order.settings)?;
         let wanted = name.clone();
         let existing = self
@@ -185,17 +189,22 @@ impl Registry {
                 "the account is being deleted",
             ));
         }
-        account.settings = order.settings;
+        let before = std::mem::replace(&mut account.settings, order.settings);
         let changed = account.clone();
-        self.db
-            .write(move |conn| {
-                refuse_taken_namespace(conn, &changed.name, &changed.settings)?;
-                if account_update(conn, &changed.name, &changed.settings)? {
-                    return Ok(());
-                }
-                Err(Error::with_message(Code::NotFound, "the account is gone"))
-            })
-            .await?;
+        self.write_and_revoke(move |conn| {
+            refuse_taken_namespace(conn, &changed.name, &changed.settings)?;
+            if !account_update(conn, &changed.name, &changed.settings)? {
+                return Err(Error::with_message(Code::NotFound, "the account is gone"));
+            }
+            // Tokens of service identities that are gone or others now hold the old rights.
+            let now = &changed.settings.service_identities;
+            let lost = before.service_identities.iter();
+            let lost = lost.filter(|identity| !now.contains(identity));
+            let revoked = lost
+                .map(|identity| Revoked::Subject(identity.identity(&changed.name, "").to_string()));
+            Ok(((), revoked.collect()))
+        })
+        .await?;
         Ok(account)
     }
 
@@ -229,13 +238,15 @@ impl Registry {
             self.container_release(&account, &storage).await?;
         }
         let wanted = name.clone();
-        self.db
-            .write(move |conn| {
-                move_forget(conn, &wanted)?;
-                robots_forget(conn, &wanted)?;
-                account_delete(conn, &wanted)
-            })
-            .await
+        self.write_and_revoke(move |conn| {
+            move_forget(conn, &wanted)?;
+            robots_forget(conn, &wanted)?;
+            account_delete(conn, &wanted)?;
+            // Another tenant may make an account of this name.
+            let revoked = Revoked::Account(wanted.as_str().to_owned());
+            Ok(((), vec![revoked]))
+        })
+        .await
     }
 
     /// Removes everything that lies in an account, a step at a time.

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Registry;
@@ -22,7 +22,7 @@ use crate::{
     error::Result,
     model::{
         robot::{ROBOT, Robot, login_parts},
-        secret::{SecretKind, StoredSecret},
+        secret::{SecretKind, StoredSecret, origin_of},
     },
 };
 
@@ -36,6 +36,14 @@ pub struct LoggedIn {
     pub identity: Identity,
     /// The secret of our making that was used, and when it ends.
     pub(super) secret: Option<StoredSecret>,
+}
+
+impl LoggedIn {
+    /// A token is not valid for longer than the secret that it is got with.
+    pub(super) fn bounded(&self, lifetime: TimeDelta, now: DateTime<Utc>) -> TimeDelta {
+        let ends = self.secret.as_ref().and_then(|secret| secret.expires_at);
+        ends.map_or(lifetime, |ends| lifetime.min(ends - now))
+    }
 }
 
 impl From<Identity> for LoggedIn {
@@ -61,12 +69,8 @@ impl Registry {
         offered: Credentials<'_>,
         client: Option<IpAddr>,
     ) -> Result<LoggedIn, AuthError> {
-        let who = match offered {
-            Credentials::Password { user, .. } => user,
-            // Each is another: only the limit of the address counts.
-            Credentials::KeystoneToken(token) | Credentials::Jwt(token) => token,
-        };
-        let attempt = self.login_limit.begin(who, client, self.clock.now());
+        let who = self.limited_name(offered);
+        let attempt = self.login_limit.begin(&who, client, self.clock.now());
         let attempt = attempt.map_err(|retry_after| AuthError::Limited { retry_after })?;
         let outcome = match self.identify(offered).await {
             Ok(None) => Err(AuthError::Rejected),
@@ -83,6 +87,21 @@ impl Registry {
             Err(AuthError::Limited { .. } | AuthError::Unavailable(_)) => attempt.take_back(),
         }
         outcome
+    }
+
+    /// Whose attempts are counted together. What cannot be guessed counts for itself, so that nobody can lock
+    /// robots and service identities out by their names: then only the limit of the address holds.
+    fn limited_name(&self, offered: Credentials<'_>) -> String {
+        let is_jwt = |text: &str| self.oidc.as_ref().is_some_and(|oidc| oidc.recognizes(text));
+        match offered {
+            Credentials::KeystoneToken(token) | Credentials::Jwt(token) => token.to_owned(),
+            Credentials::Password { secret, .. }
+                if issued_secret::kind_of(secret).is_some() || is_jwt(secret) =>
+            {
+                secret.to_owned()
+            }
+            Credentials::Password { user, .. } => account_of_keystone(user),
+        }
     }
 
     async fn identify(&self, offered: Credentials<'_>) -> Result<Option<LoggedIn>, AuthError> {
@@ -164,7 +183,9 @@ impl Registry {
         let identity = &stored.identity;
         if identity.driver == ROBOT {
             let robot = self.robot_active(&identity.user).await?;
-            return Ok(robot.map(|robot| robot.identity()));
+            let robot = robot.map(|robot| robot.identity());
+            // A name may be used again; the origin says which robot the secret was made for.
+            return Ok(robot.filter(|robot| robot.origin == identity.origin));
         }
         let Some(driver) = self.driver(&identity.driver) else {
             return Ok(None);
@@ -174,7 +195,7 @@ impl Registry {
         }
         let mut identity = identity.clone();
         if stored.kind == SecretKind::Personal {
-            identity.origin = Some(format!("personal token {}", stored.id));
+            identity.origin = Some(origin_of(stored.id));
         }
         Ok(Some(identity))
     }
@@ -208,6 +229,15 @@ impl Registry {
             tracing::warn!(error = ?error, "a use of a secret was not noted");
         }
     }
+}
+
+/// A user of Keystone has a name for each project and for each way of writing it, but one password.
+fn account_of_keystone(user: &str) -> String {
+    let own = match user.split_once('/') {
+        Some((own, _)) if own.contains('@') => own,
+        _ => user,
+    };
+    own.to_lowercase()
 }
 
 /// Whether new tokens may be got for somebody without their secret: only if we can see at any time that they

@@ -30,6 +30,9 @@ const WINDOW_BYTES: u64 = 256 * 1024;
 /// A window is handed out in pieces of this size, of which the server keeps a copy until it is sent.
 const PIECE_BYTES: usize = 32 * 1024;
 
+/// And a stream in pieces of this size: a backend sends up to 400 KiB at once.
+const STREAM_PIECE_BYTES: usize = 128 * 1024;
+
 /// What is smaller fits into the buffers of any client.
 const SMALL_BYTES: u64 = 1024 * 1024;
 
@@ -78,6 +81,8 @@ struct Reader {
     open: Open,
     /// What has not been handed out yet.
     range: Range<u64>,
+    /// What is left of the last piece of a stream.
+    rest: Bytes,
     source: Source,
     patience: Duration,
 }
@@ -99,6 +104,7 @@ fn patient_for(
     let reader = Reader {
         open,
         range,
+        rest: Bytes::new(),
         source: Source::streamed(opened, patience),
         patience,
     };
@@ -130,31 +136,41 @@ impl Drop for Source {
 
 impl Reader {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let piece = match &mut self.source {
+        let piece = if self.rest.is_empty() {
+            self.next_whole().await?
+        } else {
+            Some(std::mem::take(&mut self.rest))
+        };
+        Ok(piece.map(|mut piece| {
+            if piece.len() > STREAM_PIECE_BYTES {
+                self.rest = piece.split_off(STREAM_PIECE_BYTES);
+            }
+            self.range.start += piece.len() as u64;
+            piece
+        }))
+    }
+
+    /// The next piece as it comes.
+    async fn next_whole(&mut self) -> io::Result<Option<Bytes>> {
+        match &mut self.source {
             Source::Stream { shared, .. } => {
                 // Outside the lock while it is polled: then it waits for the backend, and not for the client.
                 let taken = lock(shared).stream.take();
-                match taken {
-                    None => self.next_window().await?,
-                    Some(mut stream) => {
-                        let piece = stream.next().await.transpose()?;
-                        let mut waiting = lock(shared);
-                        waiting.stream = Some(stream);
-                        waiting.since = Instant::now();
-                        piece
-                    }
-                }
+                let Some(mut stream) = taken else {
+                    return self.next_window().await;
+                };
+                let piece = stream.next().await.transpose()?;
+                let mut waiting = lock(shared);
+                waiting.stream = Some(stream);
+                waiting.since = Instant::now();
+                Ok(piece)
             }
             Source::Window { pieces, fetched_at } => match pieces.pop_front() {
-                Some(piece) => Some(piece),
-                None if fetched_at.elapsed() < self.patience => self.next_stream().await?,
-                None => self.next_window().await?,
+                Some(piece) => Ok(Some(piece)),
+                None if fetched_at.elapsed() < self.patience => self.next_stream().await,
+                None => self.next_window().await,
             },
-        };
-        if let Some(piece) = &piece {
-            self.range.start += piece.len() as u64;
         }
-        Ok(piece)
     }
 
     /// The client is fast again.
@@ -200,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    const PIECE: u64 = 100_000;
+    const PIECE: u64 = 300_000;
 
     /// What was opened, and a message for each stream that was dropped.
     struct Backend {
@@ -288,7 +304,10 @@ mod tests {
     async fn who_is_slow_gets_windows_and_the_same_bytes() {
         let (backend, mut drops) = Backend::new(1_000_000);
         let mut stream = backend.read(0..1_000_000, Duration::from_millis(2));
-        let mut bytes = stream.next().await.unwrap().unwrap().to_vec();
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < PIECE {
+            bytes.extend_from_slice(&stream.next().await.unwrap().unwrap());
+        }
         // The client does nothing until the stream is taken away.
         drops.recv().await.unwrap();
         assert_eq!(backend.alive.load(Ordering::SeqCst), 0);
@@ -306,6 +325,7 @@ mod tests {
         let reader = Reader {
             open: backend.open(),
             range: 0..1_000_000,
+            rest: Bytes::new(),
             source: Source::Window {
                 pieces: VecDeque::new(),
                 fetched_at: Instant::now(),

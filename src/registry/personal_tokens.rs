@@ -22,8 +22,11 @@ use crate::{
     model::{
         permission::Permission,
         revocation::Revoked,
-        secret::{SecretKind, StoredSecret},
+        robot::{ROBOT, login_parts},
+        secret::{SecretKind, StoredSecret, origin_of},
+        service_identity::SERVICE,
     },
+    oci::AccountName,
 };
 
 /// How many personal tokens somebody may have.
@@ -31,6 +34,9 @@ const MAX_TOKENS: usize = 50;
 
 /// The longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 256;
+
+/// The longest life of a token whose rights are those that an identity provider told us at login.
+const MAX_FROZEN_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 /// How long a token lives if nobody says.
 const DEFAULT_LIFETIME: TimeDelta = TimeDelta::days(30);
@@ -88,6 +94,10 @@ impl Registry {
         }
         let now = self.clock.now();
         let longest = TimeDelta::from_std(self.settings.personal_token).map_err(Error::internal)?;
+        let longest = match who.facts {
+            Facts::Granted { .. } => longest.min(MAX_FROZEN_LIFETIME),
+            _ => longest,
+        };
         let lifetime = DEFAULT_LIFETIME.min(longest);
         let lifetime = order
             .expires_in_seconds
@@ -134,53 +144,67 @@ impl Registry {
     /// taken back; whoever has another credential gets new ones.
     pub async fn personal_token_remove(&self, who: &Identity, id: Uuid) -> Result<()> {
         let subject = who.to_string();
-        let owner = subject.clone();
-        let is_there = self
-            .db
-            .write(move |conn| {
-                let found = secret_get(conn, id)?.filter(|secret| {
-                    secret.kind == SecretKind::Personal && secret.identity.to_string() == owner
-                });
-                match found {
-                    Some(secret) => secret_delete(conn, secret.id),
-                    None => Ok(false),
-                }
-            })
-            .await?;
-        if !is_there {
-            let message = format!("you have no personal token {id}");
-            return Err(Error::with_message(Code::NotFound, message));
+        if who.is_by_token() && who.origin != Some(origin_of(id)) {
+            return Err(denied("a token can end itself, and no other"));
         }
-        self.revoke(Revoked::Subject(subject)).await
+        self.write_and_revoke(move |conn| {
+            let found = secret_get(conn, id)?.filter(|secret| {
+                secret.kind == SecretKind::Personal && secret.identity.to_string() == subject
+            });
+            let Some(secret) = found else {
+                let message = format!("you have no personal token {id}");
+                return Err(Error::with_message(Code::NotFound, message));
+            };
+            secret_delete(conn, secret.id)?;
+            Ok(((), vec![Revoked::Subject(subject)]))
+        })
+        .await
     }
 
     /// Takes everything back that was issued to somebody, `<driver>:<user>`: access tokens, refresh tokens and
-    /// personal tokens. One's own, or anybody's by who may do everything. A robot keeps its secrets.
+    /// personal tokens. One's own; those of an account's machines by who may change the account; anybody's by who may
+    /// do everything. A robot keeps its secrets.
     pub async fn tokens_revoke(&self, who: &Identity, subject: &str) -> Result<()> {
-        if who.to_string() != subject {
-            self.require_operator(who, "revoke tokens of others")
-                .await?;
+        if who.is_by_token() || who.to_string() != subject {
+            match account_of_machine(subject) {
+                Some(account) => {
+                    self.account_access(who, &account, Permission::Change)
+                        .await?;
+                }
+                None => {
+                    self.require_operator(who, "revoke tokens of others")
+                        .await?;
+                }
+            }
         }
         let owner = subject.to_owned();
-        self.db
-            .write(move |conn| {
-                for kind in [SecretKind::Personal, SecretKind::Refresh] {
-                    for secret in secret_list(conn, &owner, kind)? {
-                        secret_delete(conn, secret.id)?;
-                    }
+        self.write_and_revoke(move |conn| {
+            for kind in [SecretKind::Personal, SecretKind::Refresh] {
+                for secret in secret_list(conn, &owner, kind)? {
+                    secret_delete(conn, secret.id)?;
                 }
-                Ok(())
-            })
-            .await?;
-        self.revoke(Revoked::Subject(subject.to_owned())).await
+            }
+            Ok(((), vec![Revoked::Subject(owner)]))
+        })
+        .await
     }
 
     /// Takes one access token back by its `jti`: by who may do everything.
     pub async fn token_revoke(&self, who: &Identity, jti: &str) -> Result<()> {
         self.require_operator(who, "revoke a token by its jti")
             .await?;
-        self.revoke(Revoked::Jti(jti.to_owned())).await
+        let revoked = Revoked::Jti(jti.to_owned());
+        self.write_and_revoke(move |_| Ok(((), vec![revoked])))
+            .await
     }
+}
+
+/// The account whose robot or service identity is called so in tokens.
+fn account_of_machine(subject: &str) -> Option<AccountName> {
+    let (driver, login) = subject.split_once(':')?;
+    let is_machine = matches!(driver, ROBOT | SERVICE);
+    let (account, _) = login_parts(login).filter(|_| is_machine)?;
+    Some(account)
 }
 
 fn denied(message: &'static str) -> Error {

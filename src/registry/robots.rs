@@ -11,7 +11,7 @@ use crate::{
     auth::{driver::Identity, issued_secret},
     db::{
         Conn,
-        robots::{robot_delete, robot_find, robot_insert, robot_list, robot_update},
+        robots::{robot_delete, robot_find, robot_insert, robot_list, robot_lock, robot_update},
         secrets::{secret_delete, secret_end, secret_insert, secret_list, secrets_delete},
     },
     error::{Code, Error, Result},
@@ -158,24 +158,21 @@ impl Registry {
         check_order(&order)?;
         let now = self.clock.now();
         let name = name.to_owned();
-        let changed = self
-            .db
-            .write(move |conn| {
-                let mut robot = robot_get(conn, &account, &name)?;
-                // One that has ended can still be disabled.
-                if order.expires_at != robot.expires_at {
-                    check_expiry(order.expires_at, now)?;
-                }
-                robot.description = order.description;
-                robot.rights = order.rights;
-                robot.is_disabled = order.is_disabled;
-                robot.expires_at = order.expires_at;
-                robot_update(conn, &robot)?;
-                shown(conn, robot)
-            })
-            .await?;
-        self.revoke(subject(&changed.robot)).await?;
-        Ok(changed)
+        self.write_and_revoke(move |conn| {
+            let mut robot = robot_get(conn, &account, &name)?;
+            // One that has ended can still be disabled.
+            if order.expires_at != robot.expires_at {
+                check_expiry(order.expires_at, now)?;
+            }
+            robot.description = order.description;
+            robot.rights = order.rights;
+            robot.is_disabled = order.is_disabled;
+            robot.expires_at = order.expires_at;
+            robot_update(conn, &robot)?;
+            let revoked = subject(&robot);
+            Ok((shown(conn, robot)?, vec![revoked]))
+        })
+        .await
     }
 
     /// Removes a robot with its secrets, and takes its tokens back.
@@ -188,15 +185,12 @@ impl Registry {
         self.account_access(who, account, Permission::Change)
             .await?;
         let (account, name) = (account.clone(), name.to_owned());
-        let robot = self
-            .db
-            .write(move |conn| {
-                let robot = robot_get(conn, &account, &name)?;
-                robot_forget(conn, &robot)?;
-                Ok(robot)
-            })
-            .await?;
-        self.revoke(subject(&robot)).await
+        self.write_and_revoke(move |conn| {
+            let robot = robot_get(conn, &account, &name)?;
+            robot_forget(conn, &robot)?;
+            Ok(((), vec![subject(&robot)]))
+        })
+        .await
     }
 
     /// Gives a robot a new secret. The others stay good for `overlap`, but for the oldest if it would be a third.
@@ -219,22 +213,29 @@ impl Registry {
         let new = self.robot_secret(who, &shown.robot, expires_at)?;
         let hash = self.secret_hasher.hash(&new.secret);
         let (stored, robot) = (new.stored.clone(), shown.robot);
-        self.db
-            .write(move |conn| {
-                let login = robot.identity().to_string();
-                let old = secret_list(conn, &login, SecretKind::Robot)?;
-                let (active, ended): (Vec<_>, Vec<_>) =
-                    old.into_iter().partition(|secret| secret.is_active(now));
-                let beyond = (active.len() + 1).saturating_sub(MAX_SECRETS);
-                for secret in ended.iter().chain(active.iter().take(beyond)) {
-                    secret_delete(conn, secret.id)?;
-                }
-                for secret in active.iter().skip(beyond) {
-                    secret_end(conn, secret.id, now + overlap)?;
-                }
-                secret_insert(conn, &stored, &hash)
-            })
-            .await?;
+        self.write_and_revoke(move |conn| {
+            // Whoever rotates or removes the robot at the same time waits here.
+            if !robot_lock(conn, robot.id)? {
+                return Err(invalid(format!("robot {} is gone", robot.name)));
+            }
+            let login = robot.identity().to_string();
+            let old = secret_list(conn, &login, SecretKind::Robot)?;
+            let (active, ended): (Vec<_>, Vec<_>) =
+                old.into_iter().partition(|secret| secret.is_active(now));
+            let beyond = (active.len() + 1).saturating_sub(MAX_SECRETS);
+            for secret in ended.iter().chain(active.iter().take(beyond)) {
+                secret_delete(conn, secret.id)?;
+            }
+            for secret in active.iter().skip(beyond) {
+                secret_end(conn, secret.id, now + overlap)?;
+            }
+            secret_insert(conn, &stored, &hash)?;
+            // With a secret that ends now its tokens end too; nobody knows which those are.
+            let ends_now = beyond > 0 || overlap <= TimeDelta::zero();
+            let revoked = ends_now.then(|| subject(&robot));
+            Ok(((), revoked.into_iter().collect()))
+        })
+        .await?;
         Ok(new)
     }
 
@@ -252,8 +253,11 @@ impl Registry {
             let message = format!("robot {name} has no secret {id}");
             return Err(Error::with_message(Code::NotFound, message));
         }
-        self.db.write(move |conn| secret_delete(conn, id)).await?;
-        self.revoke(subject(&shown.robot)).await
+        self.write_and_revoke(move |conn| {
+            secret_delete(conn, id)?;
+            Ok(((), vec![subject(&shown.robot)]))
+        })
+        .await
     }
 
     fn robot_secret(
@@ -306,7 +310,12 @@ pub(super) fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>
 }
 
 fn robot_get(conn: &mut Conn, account: &AccountName, name: &str) -> Result<Robot> {
-    robot_find(conn, account, name)?.ok_or_else(|| {
+    // PostgreSQL refuses some of what cannot be a name.
+    let found = match check_name(name) {
+        Ok(()) => robot_find(conn, account, name)?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| {
         let message = format!("account {account} has no robot {name}");
         Error::with_message(Code::NotFound, message)
     })

@@ -18,7 +18,10 @@ use crate::{
         signing_key::Jwk,
         token::TokenRequest,
     },
-    db::secrets::{secret_get, secret_insert, secrets_limit},
+    db::{
+        revocations::revocation_version,
+        secrets::{secret_get, secret_insert, secrets_limit},
+    },
     error::{Error, Result},
     model::{
         permission::Permission,
@@ -93,6 +96,8 @@ impl Registry {
     /// Issues a token. Granting less than was asked for is no error: the client learns it at the
     /// request that needs more.
     pub async fn token_issue(&self, order: TokenOrder) -> Result<IssuedToken> {
+        // Before anything is checked: what is revoked from now on takes this token back.
+        let revocations = self.db.read(revocation_version).await?;
         let login = self.token_login(&order).await;
         let login = login.map_err(|error| refused_login(error, BASIC_CHALLENGE))?;
         let identity = login.as_ref().map(|login| &login.identity);
@@ -113,12 +118,16 @@ impl Registry {
             self.settings.pull_token
         };
         let lifetime = TimeDelta::from_std(lifetime).map_err(Error::internal)?;
+        let lifetime = login
+            .as_ref()
+            .map_or(lifetime, |login| login.bounded(lifetime, self.clock.now()));
         let can_list = grants(&[Action::Catalog]);
         let subject = identity.map(Identity::to_string);
         let token = self
             .tokens
             .issue(TokenRequest {
                 subject: subject.clone().unwrap_or_default(),
+                revocations,
                 origin: identity.and_then(|identity| identity.origin.clone()),
                 who: identity.filter(|_| can_list).cloned(),
                 audience: order.audience.clone(),
@@ -127,7 +136,9 @@ impl Registry {
                 jti: self.ids.fresh().to_string(),
             })
             .map_err(Error::internal)?;
-        let refresh_token = match login.filter(|_| order.wants_refresh) {
+        // Not for a refresh token: a chain of them would never end.
+        let is_refresh = matches!(order.grant, TokenGrant::Refresh(_));
+        let refresh_token = match login.filter(|_| order.wants_refresh && !is_refresh) {
             Some(login) => self.refresh_token_make(&login, order.audience).await?,
             None => None,
         };
@@ -179,7 +190,10 @@ impl Registry {
         if !self.parent_is_active(&stored).await? {
             return Ok(None);
         }
-        Ok(self.still_good(&stored).await?.map(LoggedIn::from))
+        Ok(self.still_good(&stored).await?.map(|identity| LoggedIn {
+            identity,
+            secret: Some(stored),
+        }))
     }
 
     /// Whether the secret that a refresh token was got with is still good: a rotation may have let it end since.

@@ -14,7 +14,10 @@ use crate::{
     db::{
         Db,
         secrets::secrets_delete,
-        users::{user_delete, user_find, user_insert, user_list, user_set_password, user_update},
+        users::{
+            user_count, user_delete, user_find, user_insert, user_list, user_set_password,
+            user_update,
+        },
     },
     error::{Code, Error, Result},
     model::{
@@ -78,6 +81,9 @@ impl Registry {
         if !is_self(who, name) {
             self.require_operator(who, "see users").await?;
         }
+        if !is_user_name(name) {
+            return Err(unknown(name));
+        }
         let wanted = name.to_owned();
         let found = self.db.read(move |conn| user_find(conn, &wanted)).await?;
         found.ok_or_else(|| unknown(name))
@@ -108,7 +114,14 @@ impl Registry {
         let now = self.clock.now();
         let is_new = self
             .db
-            .write(move |conn| user_insert(conn, &user, now))
+            .write(move |conn| {
+                let is_new = user_insert(conn, &user, now)?;
+                if is_new {
+                    // What was made for somebody of this name, while they were being removed, is not this one's.
+                    secrets_delete(conn, &subject(&user.name))?;
+                }
+                Ok(is_new)
+            })
             .await?;
         if is_new {
             return Ok(secret);
@@ -129,20 +142,25 @@ impl Registry {
             let message = "nobody disables themselves: somebody else has to";
             return Err(Error::with_message(Code::Conflict, message));
         }
+        if !is_user_name(name) {
+            return Err(unknown(name));
+        }
         let wanted = name.to_owned();
-        let changed = self
-            .db
-            .write(move |conn| {
-                let is_there = user_update(conn, &wanted, &grants, is_disabled)?;
-                if is_there && is_disabled {
-                    secrets_delete(conn, &subject(&wanted))?;
-                }
-                user_find(conn, &wanted)
-            })
-            .await?;
-        let changed = changed.ok_or_else(|| unknown(name))?;
-        self.revoke(Revoked::Subject(subject(name))).await?;
-        Ok(changed)
+        self.write_and_revoke(move |conn| {
+            let before = user_find(conn, &wanted)?.ok_or_else(|| unknown(&wanted))?;
+            user_update(conn, &wanted, &grants, is_disabled)?;
+            let subject = subject(&wanted);
+            if is_disabled || before.is_disabled {
+                secrets_delete(conn, &subject)?;
+            }
+            let changed = User {
+                grants,
+                is_disabled,
+                ..before
+            };
+            Ok((changed, vec![Revoked::Subject(subject)]))
+        })
+        .await
     }
 
     /// Removes a user and takes everything back that was issued to it.
@@ -152,25 +170,34 @@ impl Registry {
             let message = "nobody removes themselves: somebody else has to";
             return Err(Error::with_message(Code::Conflict, message));
         }
-        let wanted = name.to_owned();
-        let is_there = self
-            .db
-            .write(move |conn| {
-                secrets_delete(conn, &subject(&wanted))?;
-                user_delete(conn, &wanted)
-            })
-            .await?;
-        if !is_there {
+        if !is_user_name(name) {
             return Err(unknown(name));
         }
-        self.revoke(Revoked::Subject(subject(name))).await
+        let wanted = name.to_owned();
+        self.write_and_revoke(move |conn| {
+            if user_count(conn)? == 1 && user_find(conn, &wanted)?.is_some() {
+                // Without any, the next start would take itself for the first, and make `admin` again.
+                let message = "the last user of the database cannot be removed; disable it";
+                return Err(Error::with_message(Code::Conflict, message));
+            }
+            let subject = subject(&wanted);
+            secrets_delete(conn, &subject)?;
+            match user_delete(conn, &wanted)? {
+                true => Ok(((), vec![Revoked::Subject(subject)])),
+                false => Err(unknown(&wanted)),
+            }
+        })
+        .await
     }
 
     /// Gives a user a new password: somebody else's by who may do everything, one's own by who has logged in with
     /// the old one.
     pub async fn user_password(&self, who: &Identity, name: &str, secret: &str) -> Result<()> {
-        let is_own = is_self(who, name) && !who.is_by_token();
-        if !is_own {
+        if who.is_by_token() {
+            let message = "a token changes no password; log in with one";
+            return Err(Error::with_message(Code::Denied, message));
+        }
+        if !is_self(who, name) {
             self.require_operator(who, "change passwords of others")
                 .await?;
         }
@@ -179,18 +206,19 @@ impl Registry {
 
     /// Gives a user of the database a new password, and ends what was issued for the old one.
     pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
-        let (wanted, hash) = (name.to_owned(), hash(secret).await?);
-        let is_there = self
-            .db
-            .write(move |conn| {
-                secrets_delete(conn, &subject(&wanted))?;
-                user_set_password(conn, &wanted, &hash)
-            })
-            .await?;
-        if !is_there {
+        if !is_user_name(name) {
             return Err(unknown(name));
         }
-        self.revoke(Revoked::Subject(subject(name))).await
+        let (wanted, hash) = (name.to_owned(), hash(secret).await?);
+        self.write_and_revoke(move |conn| {
+            if !user_set_password(conn, &wanted, &hash)? {
+                return Err(unknown(&wanted));
+            }
+            let subject = subject(&wanted);
+            secrets_delete(conn, &subject)?;
+            Ok(((), vec![Revoked::Subject(subject)]))
+        })
+        .await
     }
 }
 

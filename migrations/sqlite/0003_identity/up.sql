@@ -44,13 +44,20 @@ CREATE INDEX secrets_by_subject ON secrets (subject);
 CREATE INDEX secrets_by_parent ON secrets (parent_id);
 CREATE INDEX secrets_by_expiry ON secrets (expires_at);
 
+-- Counts revocations, so that no clock has to say what was first. One row.
+CREATE TABLE revocation_counter (
+    id BIGINT NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL
+);
+INSERT INTO revocation_counter (id, version) VALUES (1, 0);
+
 -- Access tokens that are not accepted any more though they have not expired.
 CREATE TABLE revocations (
-    -- jti or subject.
+    -- jti, subject or account.
     kind TEXT NOT NULL,
     value TEXT NOT NULL,
-    -- Tokens that were issued until then.
-    issued_until TIMESTAMP NOT NULL,
+    -- Tokens whose login began before this version.
+    version BIGINT NOT NULL,
     -- When no such token can be alive any more, and the row may go.
     expires_at TIMESTAMP NOT NULL,
     PRIMARY KEY (kind, value)

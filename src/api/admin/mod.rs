@@ -60,6 +60,9 @@ fn account_name(request: &HttpRequest) -> Result<AccountName> {
     Ok(name)
 }
 
+/// How JSON writes the character 0.
+const NUL: &[u8] = b"\\u0000";
+
 /// The JSON document that a client sends.
 async fn document<T: DeserializeOwned>(
     payload: web::Payload,
@@ -68,6 +71,10 @@ async fn document<T: DeserializeOwned>(
 ) -> Result<T> {
     let limit = (limit_bytes, Code::PayloadTooLarge);
     let body = body::whole(payload, api.idle_timeout, limit).await?;
+    // PostgreSQL cannot store it, and nobody needs it.
+    if body.windows(NUL.len()).any(|bytes| bytes == NUL) {
+        return Err(wrong(&"the document has a character \\u0000"));
+    }
     let mut json = serde_json::Deserializer::from_slice(&body);
     // Says which member is wrong.
     let document = serde_path_to_error::deserialize(&mut json).map_err(|e| wrong(&e))?;

@@ -17,7 +17,7 @@ use crate::auth::driver::{AuthError, Facts, Identity, KEYSTONE};
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 
 /// What would make a name ambiguous.
-const SEPARATORS: &AsciiSet = &CONTROLS.add(b'%').add(b'@').add(b'/');
+const SEPARATORS: &AsciiSet = &CONTROLS.add(b'%').add(b'@').add(b'/').add(b':');
 
 #[derive(Debug, Deserialize)]
 struct Answer {

@@ -250,6 +250,15 @@ impl OidcDriver {
         self.providers.contains_key(provider)
     }
 
+    /// Whether identities of this name come from a provider that is there and has people.
+    fn has_people(&self, driver: &str) -> bool {
+        driver
+            .strip_prefix(NAME)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .and_then(|name| self.providers.get(name))
+            .is_some_and(|provider| provider.settings.config.people)
+    }
+
     /// The names of the providers whose tokens are people's.
     pub fn people_providers(&self) -> impl Iterator<Item = &str> {
         let providers = self.providers.values();
@@ -369,8 +378,14 @@ impl AuthDriver for OidcDriver {
         let Facts::Granted { grants } = &who.facts else {
             return Ok(false);
         };
-        Ok(grants
-            .iter()
-            .any(|grant| grant.gives(permission, auth_tenant_id)))
+        Ok(self.has_people(&who.driver)
+            && grants
+                .iter()
+                .any(|grant| grant.gives(permission, auth_tenant_id)))
+    }
+
+    /// Only as long as the operator trusts the provider with people; whether it still knows this one cannot be asked.
+    async fn still_knows(&self, who: &Identity) -> Result<bool, AuthError> {
+        Ok(self.has_people(&who.driver))
     }
 }
