@@ -10,6 +10,7 @@ mod personal_tokens;
 mod refresh_tokens;
 mod revocation;
 mod robots;
+mod takeover;
 mod users;
 
 use chrono::TimeDelta;
