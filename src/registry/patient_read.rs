@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// What is fetched for a slow client at once, in bytes.
 const WINDOW_BYTES: u64 = 256 * 1024;
 
+/// After how many windows in a row that were taken at once a client is fast again: 8 MiB, since the kernel's buffer of
+/// the connection to a slow client takes some MiB at once when it has become empty.
+const FAST_WINDOWS: u32 = 32;
+
 /// A window is handed out in pieces of this size, of which the server keeps a copy until it is sent.
 const PIECE_BYTES: usize = 32 * 1024;
 
@@ -70,10 +74,11 @@ enum Source {
         shared: Shared,
         watcher: AbortHandle,
     },
-    /// What is left of a window, and when it was fetched.
+    /// What is left of a window, when it was fetched, and how many before it were taken at once.
     Window {
         pieces: VecDeque<Bytes>,
         fetched_at: Instant,
+        fast_before: u32,
     },
 }
 
@@ -157,7 +162,7 @@ impl Reader {
                 // Outside the lock while it is polled: then it waits for the backend, and not for the client.
                 let taken = lock(shared).stream.take();
                 let Some(mut stream) = taken else {
-                    return self.next_window().await;
+                    return self.next_window(0).await;
                 };
                 let piece = stream.next().await.transpose()?;
                 let mut waiting = lock(shared);
@@ -165,11 +170,22 @@ impl Reader {
                 waiting.since = Instant::now();
                 Ok(piece)
             }
-            Source::Window { pieces, fetched_at } => match pieces.pop_front() {
-                Some(piece) => Ok(Some(piece)),
-                None if fetched_at.elapsed() < self.patience => self.next_stream().await,
-                None => self.next_window().await,
-            },
+            Source::Window {
+                pieces,
+                fetched_at,
+                fast_before,
+            } => {
+                if let Some(piece) = pieces.pop_front() {
+                    return Ok(Some(piece));
+                }
+                let is_fast = fetched_at.elapsed() < self.patience;
+                let fast = if is_fast { *fast_before + 1 } else { 0 };
+                if fast >= FAST_WINDOWS {
+                    self.next_stream().await
+                } else {
+                    self.next_window(fast).await
+                }
+            }
         }
     }
 
@@ -185,7 +201,7 @@ impl Reader {
     }
 
     /// Fetches a window whole, and leaves nothing at the backend.
-    async fn next_window(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next_window(&mut self, fast_before: u32) -> io::Result<Option<Bytes>> {
         let end = self.range.end.min(self.range.start + WINDOW_BYTES);
         let window = self.range.start..end;
         if window.is_empty() {
@@ -203,6 +219,7 @@ impl Reader {
         self.source = Source::Window {
             pieces,
             fetched_at: Instant::now(),
+            fast_before,
         };
         Ok(first)
     }
@@ -329,6 +346,7 @@ mod tests {
             source: Source::Window {
                 pieces: VecDeque::new(),
                 fetched_at: Instant::now(),
+                fast_before: FAST_WINDOWS - 2,
             },
             patience: Duration::from_secs(60),
         };
@@ -337,7 +355,8 @@ mod tests {
             Ok(piece.map(|piece| (piece, reader)))
         });
         assert_eq!(rest(stream.boxed()).await, *backend.content);
-        assert_eq!(backend.opened(), vec![(0, 1_000_000)]);
+        let window = (0, WINDOW_BYTES);
+        assert_eq!(backend.opened(), vec![window, (WINDOW_BYTES, 1_000_000)]);
     }
 
     #[tokio::test]
