@@ -35,7 +35,7 @@ const FAST_WINDOWS: u32 = 32;
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// And a stream in pieces of this size: a backend sends up to 400 KiB at once.
-const STREAM_PIECE_BYTES: usize = 128 * 1024;
+const STREAM_PIECE_BYTES: usize = 64 * 1024;
 
 /// What is smaller fits into the buffers of any client.
 const SMALL_BYTES: u64 = 1024 * 1024;
