@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
-from harness import oidc
+from harness import oidc, processes
 from harness.cloud import keystone, rest
 from harness.cloud import identity as people
 from harness.processes import run, say
@@ -277,6 +277,24 @@ def check_machines_with_a_token_of_theirs(stage):
     need(refused.status == 400 and b"auth.oidc.nobody" in refused.body, refused.body)
 
 
+def check_kubelet_credential_provider(stage):
+    """The plugin of docs/clients/kubernetes.md, as the kubelet calls it (KEP-4412)."""
+    page = (processes.ROOT / "docs/clients/kubernetes.md").read_text()
+    script = re.search(r"```sh\n(#!/bin/sh\n.*?)```", page, re.S)[1].replace("registry.example", stage.host)
+    plugin = stage.dir / "kontor-credentials"
+    plugin.write_text(script)
+    plugin.chmod(0o755)
+    request = {"kind": "CredentialProviderRequest", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+               "image": f"{stage.host}/acme/deploy/app:v1", "serviceAccountToken": machine_token(stage),
+               "serviceAccountAnnotations": {"kontor.example/identity": "acme+deploy"}}
+    done = subprocess.run([plugin], input=json.dumps(request), capture_output=True, text=True, timeout=30)
+    need(done.returncode == 0, done.stderr)
+    answer = json.loads(done.stdout)
+    need(answer["kind"] == "CredentialProviderResponse" and answer["cacheKeyType"] == "Image", answer)
+    found = answer["auth"][stage.host]
+    stage.pull("acme/deploy/app:v1", (found["username"], found["password"]))
+
+
 # -- what the registry issues
 
 def check_robots(stage):
@@ -345,8 +363,11 @@ def check_nothing_secret_is_logged(stage):
         need(secret.encode() not in database, f"a secret stands in the database: {secret[:12]}...")
 
 
-CHECKS = [check_keystone_users, check_application_credentials, check_keystone_tokens, check_people_by_device_login,
-          check_machines_with_a_token_of_theirs, check_robots, check_docker_login, check_nothing_secret_is_logged]
+CHECKS = [
+    check_keystone_users, check_application_credentials, check_keystone_tokens, check_people_by_device_login,
+    check_machines_with_a_token_of_theirs, check_kubelet_credential_provider, check_robots, check_docker_login,
+    check_nothing_secret_is_logged,
+]
 
 
 def run_all(directory, binary, facts, issuer):
