@@ -48,7 +48,7 @@ enum Command {
         #[command(subcommand)]
         command: AccountCommand,
     },
-    /// Manage robots: machines that log in as <account>+<robot>.
+    /// Manage robots: machines that log in as ACCOUNT+ROBOT.
     Robot {
         #[command(flatten)]
         server: Server,

@@ -43,7 +43,7 @@ pub struct Server {
         default_value = "http://127.0.0.1:8080"
     )]
     pub url: String,
-    /// Your name: a user, or a robot as <account>+<robot>.
+    /// Your name: a user, or a robot as ACCOUNT+ROBOT.
     #[arg(long, global = true, env = "KONTOR_USER", default_value = "admin")]
     pub user: String,
     /// Your password or a personal token; better given in the environment.

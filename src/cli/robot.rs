@@ -44,7 +44,7 @@ pub struct NewRobotArgs {
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// Manage robots: machines that log in as <account>+<robot>.
+/// Manage robots: machines that log in as ACCOUNT+ROBOT.
 #[derive(Debug, Subcommand)]
 pub enum RobotCommand {
     /// List an account's robots: login, is disabled, permissions, repositories, end, last use.
