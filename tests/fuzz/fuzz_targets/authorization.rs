@@ -54,6 +54,7 @@ fn check(value: &[u8]) -> Option<Authorization> {
             assert!(!token.is_empty() && token.is_ascii());
             format!("Bearer {token}")
         }
+        Authorization::KeystoneToken(_) => panic!("that comes from another header"),
     };
     assert!(Authorization::parse(again.as_bytes()) == Ok(authorization.clone()));
     Some(authorization)
