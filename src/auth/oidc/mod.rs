@@ -136,13 +136,6 @@ impl OidcDriver {
         })
     }
 
-    /// Whether identities with this driver's name are ours.
-    pub fn owns(driver: &str) -> bool {
-        driver
-            .strip_prefix(NAME)
-            .is_some_and(|rest| rest.starts_with('.'))
-    }
-
     /// Whether the text looks like a JWT of one of the providers. Nothing is verified.
     pub fn recognizes(&self, token: &str) -> bool {
         let parsed = Unverified::parse(token).and_then(Result::ok);

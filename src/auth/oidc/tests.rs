@@ -847,10 +847,15 @@ async fn a_person_logs_in_by_a_token_with_their_name_or_any() {
     let offered = it.driver.authenticate(Credentials::Jwt(&token)).await;
     let ann = offered.unwrap().unwrap();
     assert_eq!(ann.policy_name(), "oidc.corp:ann");
-    assert!(OidcDriver::owns(&ann.driver));
-    assert!(
-        !OidcDriver::owns("oidc") && !OidcDriver::owns("oidcx.y") && !OidcDriver::owns("static")
-    );
+    assert!(it.driver.still_knows(&ann).await.unwrap());
+    // Of a provider that the operator has taken out, or that never had people.
+    for other in ["oidc.gone", "oidc", "oidcx.corp", "corp"] {
+        let mut eve = ann.clone();
+        eve.driver = other.to_owned();
+        assert!(!it.driver.still_knows(&eve).await.unwrap(), "{other}");
+        let may = it.driver.permits(&eve, Permission::Pull, "t1").await;
+        assert!(!may.unwrap(), "{other}");
+    }
     for (permission, tenant, expected) in [
         (Permission::Pull, "t1", true),
         (Permission::Push, "t1", false),
