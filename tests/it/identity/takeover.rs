@@ -262,3 +262,54 @@ async fn the_last_user_of_the_database_stays() {
         .await;
     assert_eq!(status, 409, "{answer}");
 }
+
+#[tokio::test]
+async fn a_service_identity_that_is_changed_takes_its_tokens_back() {
+    // An issuer that is never called: nobody shows a token.
+    let issuer = |config: &mut kontor::config::Config| {
+        let provider =
+            json!({ "issuer": "https://issuer.test", "audiences": ["a"], "people": false });
+        let provider = serde_json::from_value(provider).unwrap();
+        config.auth.oidc.insert("ci".to_owned(), provider);
+    };
+    let registry = crate::support::Setup::default()
+        .config(issuer)
+        .start()
+        .await;
+    let identity = |permission: &str| json!({ "name": "deploy", "issuer": "ci", "match_claims": { "sub": "x" }, "permissions": [permission] });
+    let put = async |identities: Value| {
+        let account = json!({ "service_identities": identities });
+        let (status, answer) = registry.api(Method::PUT, "accounts/demo", account).await;
+        assert_eq!(status, 200, "{answer}");
+        let revoked = kontor::db::revocations::revocation_list;
+        let revoked = registry.db.read(revoked).await.unwrap();
+        revoked
+            .into_iter()
+            .map(|one| (one.revoked.parts().1.to_owned(), one.version))
+            .collect::<Vec<_>>()
+    };
+    let subject = |version: i64| vec![("service:demo+deploy".to_owned(), version)];
+    assert_eq!(put(json!([identity("push")])).await, []);
+    assert_eq!(put(json!([identity("push")])).await, [], "nothing is lost");
+    assert_eq!(put(json!([identity("pull")])).await, subject(1));
+    assert_eq!(put(json!([])).await, subject(2));
+}
+
+#[tokio::test]
+async fn drivers_that_do_not_exist_are_named() {
+    let registry = TestRegistry::start().await;
+    for (order, expected) in [
+        (&["static"][..], None),
+        (&["static", "keystone"], Some("keystone")),
+    ] {
+        let mut config = registry.config.clone();
+        config.auth.drivers = order.iter().map(ToString::to_string).collect();
+        let error = kontor::app::App::build(config)
+            .err()
+            .map(|error| error.to_string());
+        match expected {
+            None => assert_eq!(error, None),
+            Some(name) => assert!(error.unwrap().contains(name)),
+        }
+    }
+}
