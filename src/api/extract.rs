@@ -1,18 +1,24 @@
 //! From a request to the values that use cases take.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{str::FromStr, sync::Arc};
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header, web};
 use futures::future::{FutureExt as _, LocalBoxFuture};
 use percent_encoding::percent_decode_str;
 
-use super::{Api, origin::Origin, render::OciError, request_log::RequestFacts};
+use super::{
+    Api,
+    origin::Origin,
+    render::OciError,
+    request_log::{RequestFacts, RequestId},
+};
 use crate::{
     auth::{
         authorization::{Authorization, MAX_HEADER_BYTES},
         scope::{Action, Scope},
     },
     error::{Code, Error, Result},
+    model::request_origin::RequestOrigin,
     oci::{Digest, FullRepoName, Reference, RepoName},
     registry::{
         access::{Demand, Push, RepoAccess, RepoPermission},
@@ -156,9 +162,22 @@ pub fn api_authorization(request: &HttpRequest) -> Result<Option<Authorization>>
     }
 }
 
-/// The address that the client has, as far as proxies can be believed.
-pub fn client_address(request: &HttpRequest, api: &Api) -> Option<IpAddr> {
-    Origin::of(request, &api.hosts).client
+/// How much of a `User-Agent` is kept.
+const MAX_USER_AGENT_CHARS: usize = 256;
+
+/// Where the request comes from.
+pub fn request_origin(request: &HttpRequest, api: &Api) -> Arc<RequestOrigin> {
+    let user_agent = request.headers().get(header::USER_AGENT);
+    let user_agent = user_agent.and_then(|value| value.to_str().ok());
+    Arc::new(RequestOrigin {
+        request_id: request
+            .extensions()
+            .get::<RequestId>()
+            .map(|id| id.0.clone())
+            .unwrap_or_default(),
+        client: Origin::of(request, &api.hosts).client,
+        user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARS).collect()),
+    })
 }
 
 /// Who asks.
@@ -166,13 +185,10 @@ pub async fn caller(request: &HttpRequest, api: &Api) -> Result<Caller> {
     let origin = Origin::of(request, &api.hosts);
     let challenge = origin.challenge(&api.hosts);
     let header = challenge.header(&[], None);
-    let anonymous = Caller::anonymous(challenge, origin.remapped_to);
+    let anonymous = Caller::anonymous(challenge, origin.remapped_to, request_origin(request, api));
     let authorization =
         authorization(request).map_err(|error| error.with_header("WWW-Authenticate", header))?;
-    let caller = api
-        .registry
-        .caller(authorization, origin.client, anonymous)
-        .await?;
+    let caller = api.registry.caller(authorization, anonymous).await?;
     RequestFacts::set_caller(request, caller.display_name());
     Ok(caller)
 }

@@ -26,6 +26,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
+/// The name of a request.
+pub struct RequestId(pub String);
+
 /// What handlers find out about a request and the log line says.
 #[derive(Debug, Default, Clone)]
 pub struct RequestFacts {
@@ -67,6 +70,7 @@ pub async fn request_log(
     api.metrics.http_in_flight.inc();
     let in_flight = InFlight(api.clone());
     let id = api.registry.request_id();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let held_body = HeldBody::of(&mut request);
     let mut response = next.call(request).await?;
     let request = response.request().clone();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, body,
-    extract::{authorization, query},
+    extract::{authorization, query, request_origin},
     origin::Origin,
     render::OciError,
     request_log::RequestFacts,
@@ -152,7 +152,7 @@ async fn issue(
         .token_issue(TokenOrder {
             grant,
             wants_refresh: parameters.wants_refresh(),
-            client: origin.client,
+            origin: request_origin(request, api),
             audience: challenge.service,
             scopes: parse_scopes(scopes.map(|(_, value)| value.as_str())),
             remapped_to: origin.remapped_to,

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod pattern;
 pub mod permission;
 pub mod rbac_policy;
+pub mod request_origin;
 pub mod revocation;
 pub mod robot;
 pub mod secret;

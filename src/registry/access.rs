@@ -5,13 +5,13 @@
 //! for at the drivers and the account's policies; the anonymous have the policies only. Unknown
 //! accounts and forbidden ones look the same to those without a right to know.
 
-use std::{fmt, marker::PhantomData, net::IpAddr};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     Registry,
-    caller::{Authority, Caller},
+    caller::{Actor, Authority, Caller},
 };
 use crate::{
     auth::{
@@ -23,7 +23,7 @@ use crate::{
     },
     db::accounts::account_find,
     error::{Code, Error, Result},
-    model::{account::Account, permission::Permission},
+    model::{account::Account, permission::Permission, request_origin::RequestOrigin},
     oci::{AccountName, FullRepoName},
 };
 
@@ -123,7 +123,6 @@ impl Registry {
     pub async fn caller(
         &self,
         authorization: Option<Authorization>,
-        client: Option<IpAddr>,
         mut caller: Caller,
     ) -> Result<Caller> {
         match authorization {
@@ -131,11 +130,11 @@ impl Registry {
             Some(Authorization::Basic { user, password }) => {
                 let (user, secret) = (user.as_str(), password.as_str());
                 let offered = Credentials::Password { user, secret };
-                caller.authority = self.user_authority(offered, client, &caller).await?;
+                caller.authority = self.user_authority(offered, &caller).await?;
             }
             Some(Authorization::KeystoneToken(token)) => {
                 let offered = Credentials::KeystoneToken(&token);
-                caller.authority = self.user_authority(offered, client, &caller).await?;
+                caller.authority = self.user_authority(offered, &caller).await?;
             }
             Some(Authorization::Bearer(token)) => {
                 let refused = || caller.unauthorized(&[], Some(ChallengeError::InvalidToken));
@@ -150,13 +149,8 @@ impl Registry {
         Ok(caller)
     }
 
-    async fn user_authority(
-        &self,
-        offered: Credentials<'_>,
-        client: Option<IpAddr>,
-        caller: &Caller,
-    ) -> Result<Authority> {
-        match self.login(offered, client).await {
+    async fn user_authority(&self, offered: Credentials<'_>, caller: &Caller) -> Result<Authority> {
+        match self.login(offered, caller.origin.client).await {
             Ok(login) => Ok(Authority::User(login.identity)),
             Err(error) => Err(refused_login(error, &caller.challenge.header(&[], None))),
         }
@@ -273,8 +267,9 @@ impl Registry {
     pub async fn admin(
         &self,
         authorization: Option<Authorization>,
-        client: Option<IpAddr>,
-    ) -> Result<Identity> {
+        origin: Arc<RequestOrigin>,
+    ) -> Result<Actor> {
+        let client = origin.client;
         let login = match &authorization {
             Some(Authorization::Basic { user, password }) => {
                 let (user, secret) = (user.as_str(), password.as_str());
@@ -293,7 +288,10 @@ impl Registry {
             }
         };
         match login {
-            Ok(login) => Ok(login.identity),
+            Ok(login) => Ok(Actor {
+                identity: login.identity,
+                origin,
+            }),
             Err(error) => Err(refused_login(error, BASIC_CHALLENGE)),
         }
     }

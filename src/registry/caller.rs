@@ -10,6 +10,7 @@ use crate::{
         token::Claims,
     },
     error::{Code, Error},
+    model::request_origin::RequestOrigin,
     oci::{AccountName, FullRepoName},
 };
 
@@ -23,6 +24,34 @@ pub struct Caller {
     pub(super) challenge: Challenge,
     /// Set on `account.<base domain>`: names come without the account.
     pub(super) remapped_to: Option<AccountName>,
+    pub(super) origin: Arc<RequestOrigin>,
+}
+
+/// Somebody who has logged in to the management API, and where the request comes from.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    pub(super) identity: Identity,
+    pub(super) origin: Arc<RequestOrigin>,
+}
+
+impl Actor {
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the request comes from.
+    pub fn origin(&self) -> &RequestOrigin {
+        &self.origin
+    }
+}
+
+impl std::ops::Deref for Actor {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -34,11 +63,16 @@ pub(super) enum Authority {
 
 impl Caller {
     /// Somebody who has not logged in (yet).
-    pub fn anonymous(challenge: Challenge, remapped_to: Option<AccountName>) -> Self {
+    pub fn anonymous(
+        challenge: Challenge,
+        remapped_to: Option<AccountName>,
+        origin: Arc<RequestOrigin>,
+    ) -> Self {
         Self {
             authority: Authority::Anonymous,
             challenge,
             remapped_to,
+            origin,
         }
     }
 
@@ -49,6 +83,11 @@ impl Caller {
             Authority::User(identity) => Some(identity.to_string()),
             Authority::Token(claims) => (!claims.sub.is_empty()).then(|| claims.sub.clone()),
         }
+    }
+
+    /// Where the request comes from.
+    pub fn origin(&self) -> &RequestOrigin {
+        &self.origin
     }
 
     /// A repository's name as this caller knows it.

@@ -1,6 +1,6 @@
 //! The token service: who asks, and how much of what it asks for it gets.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -25,6 +25,7 @@ use crate::{
     error::{Error, Result},
     model::{
         permission::Permission,
+        request_origin::RequestOrigin,
         secret::{SecretKind, StoredSecret},
     },
     oci::{AccountName, FullRepoName, RepoName},
@@ -61,8 +62,8 @@ pub struct TokenOrder {
     pub grant: TokenGrant,
     /// Whether it wants a refresh token as well.
     pub wants_refresh: bool,
-    /// Where it is.
-    pub client: Option<IpAddr>,
+    /// Where it comes from.
+    pub origin: Arc<RequestOrigin>,
     /// The registry's name as the client knows it.
     pub audience: String,
     /// The permissions that it wants.
@@ -173,7 +174,7 @@ impl Registry {
                 user: None,
             } => Credentials::Jwt(subject_token),
         };
-        self.login(offered, order.client).await.map(Some)
+        self.login(offered, order.origin.client).await.map(Some)
     }
 
     /// Who shows a refresh token. It is good for the registry's name that it was made for and as long as its owner,

@@ -19,14 +19,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Api, body,
-    extract::{api_authorization, client_address, path_value},
+    extract::{api_authorization, path_value, request_origin},
     render::Problem,
     request_log::RequestFacts,
 };
 use crate::{
-    auth::driver::Identity,
     error::{Code, Error, Result},
     oci::AccountName,
+    registry::caller::Actor,
 };
 
 /// The largest document, unless a handler says otherwise.
@@ -44,11 +44,11 @@ pub async fn not_found() -> Result<HttpResponse, Problem> {
 }
 
 /// Who asks.
-async fn identity(request: &HttpRequest, api: &Api) -> Result<Identity> {
+async fn identity(request: &HttpRequest, api: &Api) -> Result<Actor> {
     let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
     let offered = api_authorization(request).map_err(challenged)?;
-    let client = client_address(request, api);
-    let identity = api.registry.admin(offered, client).await?;
+    let origin = request_origin(request, api);
+    let identity = api.registry.admin(offered, origin).await?;
     RequestFacts::set_caller(request, Some(identity.to_string()));
     Ok(identity)
 }

@@ -306,11 +306,15 @@ async fn a_token_of_keystone() {
             "{other}: {refused:?}"
         );
     }
-    for bogus in [
-        "bogus",
-        &format!("{}x", &token[..token.len() - 1]),
-        &token[..100],
-    ] {
+    // The last character of a Fernet token may hold bits that count for nothing; one in the middle does not.
+    let middle = token.len() / 2;
+    let other = if token.as_bytes()[middle] == b'x' {
+        "y"
+    } else {
+        "x"
+    };
+    let altered = format!("{}{other}{}", &token[..middle], &token[middle + 1..]);
+    for bogus in ["bogus", &altered, &token[..100]] {
         let refused = by_token(&driver, bogus).await;
         assert!(matches!(refused, Err(AuthError::Rejected)), "{refused:?}");
     }
