@@ -69,6 +69,7 @@ codes! {
     Unsupported, "UNSUPPORTED", 405, "the operation is not supported";
     TooManyRequests, "TOOMANYREQUESTS", 429, "too many requests";
     BadRequest, "BAD_REQUEST", 400, "the request is not valid";
+    InvalidField, "INVALID_FIELD", 422, "a member of the document cannot be accepted";
     NotFound, "NOT_FOUND", 404, "there is nothing here";
     Conflict, "CONFLICT", 409, "the request conflicts with what is there";
     RequestTimeout, "REQUEST_TIMEOUT", 408, "the request body arrived too slowly";
@@ -85,6 +86,7 @@ struct Inner {
     code: Code,
     message: Cow<'static, str>,
     detail: Option<Value>,
+    field_path: Option<String>,
     headers: Vec<(&'static str, String)>,
     source: Option<Source>,
 }
@@ -110,9 +112,28 @@ impl Error {
             code,
             message: message.into(),
             detail: None,
+            field_path: None,
             headers,
             source: None,
         }))
+    }
+
+    /// A member of a document that cannot be accepted; `path` as serde writes it: `rbac_policies[0].match_cidr`, or
+    /// nothing for the document itself.
+    pub fn field(path: &str, reason: impl fmt::Display) -> Self {
+        let is_whole = matches!(path, "" | ".");
+        let message = if is_whole {
+            reason.to_string()
+        } else {
+            format!("{path}: {reason}")
+        };
+        let mut error = Self::with_message(Code::InvalidField, message);
+        error.0.field_path = Some(match path {
+            _ if is_whole => "$".to_owned(),
+            path if path.starts_with('[') => format!("${path}"),
+            path => format!("$.{path}"),
+        });
+        error
     }
 
     /// A failure that the client can do nothing about; `source` goes to the log only.
@@ -159,6 +180,11 @@ impl Error {
     /// The `detail` member of the JSON body.
     pub fn detail(&self) -> Option<&Value> {
         self.0.detail.as_ref()
+    }
+
+    /// The member of the client's document that is wrong, as a JSONPath (RFC 9535).
+    pub fn field_path(&self) -> Option<&str> {
+        self.0.field_path.as_deref()
     }
 
     /// Response headers that belong to the error, such as `Retry-After`.

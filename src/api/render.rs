@@ -85,8 +85,11 @@ impl ResponseError for Problem {
             "code": error.code().wire_name(),
             "detail": error.message(),
         });
-        if let (Some(detail), Some(members)) = (error.detail(), problem.as_object_mut()) {
-            members.insert("context".into(), detail.clone());
+        if let Some(path) = error.field_path() {
+            problem["path"] = json!(path);
+        }
+        if let Some(detail) = error.detail() {
+            problem["context"] = detail.clone();
         }
         response(error)
             .content_type("application/problem+json")

@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use storage_drivers::Tenant;
 
-use super::{rbac_policy::RbacPolicy, service_identity::ServiceIdentity};
+use super::{
+    invalid_field::InvalidField, rbac_policy::RbacPolicy, service_identity::ServiceIdentity,
+};
 use crate::oci::AccountName;
 
 /// How many rules one account may have.
@@ -56,43 +58,38 @@ pub struct AccountSettings {
 
 impl AccountSettings {
     /// Says what is wrong with the settings, if anything is.
-    pub fn validate(&self) -> Result<(), String> {
-        if self.rbac_policies.len() > MAX_RBAC_POLICIES {
-            return Err(format!(
-                "an account can have at most {MAX_RBAC_POLICIES} RBAC policies"
-            ));
-        }
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        at_most("rbac_policies", self.rbac_policies.len(), MAX_RBAC_POLICIES)?;
         for (number, policy) in self.rbac_policies.iter().enumerate() {
             policy
                 .validate()
-                .map_err(|reason| format!("rbac_policies[{number}]: {reason}"))?;
+                .map_err(|reason| InvalidField::new(format!("rbac_policies[{number}]"), reason))?;
         }
-        if self.proxy_networks.len() > MAX_PROXY_NETWORKS {
-            return Err(format!(
-                "an account can have at most {MAX_PROXY_NETWORKS} proxy_networks"
-            ));
-        }
-        if self.service_identities.len() > MAX_SERVICE_IDENTITIES {
-            return Err(format!(
-                "an account can have at most {MAX_SERVICE_IDENTITIES} service_identities"
-            ));
-        }
+        at_most(
+            "proxy_networks",
+            self.proxy_networks.len(),
+            MAX_PROXY_NETWORKS,
+        )?;
+        at_most(
+            "service_identities",
+            self.service_identities.len(),
+            MAX_SERVICE_IDENTITIES,
+        )?;
         let mut names = BTreeSet::new();
         for (number, identity) in self.service_identities.iter().enumerate() {
+            let path = format!("service_identities[{number}]");
             identity
                 .validate()
-                .map_err(|reason| format!("service_identities[{number}]: {reason}"))?;
+                .map_err(|reason| InvalidField::new(path.clone(), reason))?;
             if !names.insert(&identity.name) {
-                return Err(format!(
-                    "two service_identities are called {}",
-                    identity.name
-                ));
+                return Err(InvalidField::new("name", "another one is called so").below(path));
             }
         }
         match &self.serves_namespace {
-            Some(namespace) if !is_host(namespace) => {
-                Err("serves_namespace must be a registry host such as docker.io".into())
-            }
+            Some(namespace) if !is_host(namespace) => Err(InvalidField::new(
+                "serves_namespace",
+                "it must be a registry host such as docker.io",
+            )),
             _ => Ok(()),
         }
     }
@@ -115,6 +112,16 @@ pub fn canonical_namespace(namespace: &str) -> String {
         "index.docker.io" | "registry-1.docker.io" | "registry.docker.io" => "docker.io".to_owned(),
         other => other.to_owned(),
     }
+}
+
+fn at_most(path: &str, count: usize, limit: usize) -> Result<(), InvalidField> {
+    if count > limit {
+        return Err(InvalidField::new(
+            path,
+            format!("an account can have at most {limit}"),
+        ));
+    }
+    Ok(())
 }
 
 fn is_host(text: &str) -> bool {
@@ -145,6 +152,7 @@ mod tests {
             settings
                 .validate()
                 .unwrap_err()
+                .path
                 .starts_with("rbac_policies[0]")
         );
         let settings = AccountSettings {

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod account_rights;
 pub mod identity;
+pub mod invalid_field;
 pub mod pattern;
 pub mod permission;
 pub mod rbac_policy;

@@ -74,11 +74,10 @@ impl Registry {
     ) -> Result<(Account, bool)> {
         let namespace = order.settings.serves_namespace.take();
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
-        let invalid = |reason| Error::with_message(Code::BadRequest, reason);
         // Patterns take a while to compile.
         let settings = order.settings.clone();
         let valid = tokio::task::spawn_blocking(move || settings.validate()).await;
-        valid.map_err(Error::internal)?.map_err(invalid)?;
+        valid.map_err(Error::internal)??;
         self.refuse_unknown_issuers(&order.settings)?;
         let wanted = name.clone();
         let existing = self
@@ -97,7 +96,8 @@ impl Registry {
             };
         }
         let auth_tenant_id = order.auth_tenant_id.ok_or_else(|| {
-            invalid("auth_tenant_id is needed to create an account: who owns it".to_owned())
+            let message = "it is needed to create an account: who owns it";
+            Error::field("auth_tenant_id", message)
         })?;
         if !self
             .driver_permits(Some(identity), Permission::Change, &auth_tenant_id)
@@ -158,7 +158,7 @@ impl Registry {
                 Error::with_message(Code::Conflict, message).caused_by(error)
             }
             StorageError::InvalidName { .. } => {
-                Error::with_message(Code::BadRequest, error.to_string())
+                Error::field("", error)
             }
             other => other.into(),
         })
@@ -167,8 +167,8 @@ impl Registry {
     async fn account_change(&self, access: AccountAccess, order: AccountOrder) -> Result<Account> {
         let mut account = access.account;
         let fixed = |what: &str, now: &str| {
-            let message = format!("{what} cannot be changed; it is {now:?}");
-            Err(Error::with_message(Code::BadRequest, message))
+            let message = format!("it cannot be changed; it is {now:?}");
+            Err(Error::field(what, message))
         };
         match (&order.auth_tenant_id, &order.storage) {
             (Some(tenant), _) if *tenant != account.auth_tenant_id => {
@@ -176,10 +176,10 @@ impl Registry {
             }
             (_, Some(storage)) if *storage != account.storage => {
                 let message = format!(
-                    "storage cannot be changed here; it is {:?}. `kontor account migrate` moves an account, or POST to its storage/migrate",
+                    "it cannot be changed here; it is {:?}. `kontor account migrate` moves an account, or POST to its storage/migrate",
                     account.storage
                 );
-                return Err(Error::with_message(Code::BadRequest, message));
+                return Err(Error::field("storage", message));
             }
             _ => {}
         }

@@ -83,14 +83,13 @@ impl Registry {
                 "a token cannot make another; log in with the password",
             ));
         }
-        let invalid = |message: String| Err(Error::with_message(Code::BadRequest, message));
         if order.description.len() > MAX_DESCRIPTION_BYTES {
-            return invalid(format!(
-                "a description has {MAX_DESCRIPTION_BYTES} bytes at most"
-            ));
+            let message = format!("it has {MAX_DESCRIPTION_BYTES} bytes at most");
+            return Err(Error::field("description", message));
         }
         if order.permissions.as_ref().is_some_and(BTreeSet::is_empty) {
-            return invalid("a token without permissions is good for nothing".into());
+            let message = "a token without permissions is good for nothing";
+            return Err(Error::field("permissions", message));
         }
         let now = self.clock.now();
         let longest = TimeDelta::from_std(self.settings.personal_token).map_err(Error::internal)?;
@@ -105,10 +104,8 @@ impl Registry {
         let expires_at = order.expires_at.unwrap_or(now + lifetime);
         check_expiry(Some(expires_at), now)?;
         if expires_at > now + longest {
-            return invalid(format!(
-                "a personal token lives {} days at most",
-                longest.num_days()
-            ));
+            let message = format!("a personal token lives {} days at most", longest.num_days());
+            return Err(Error::field("expires_at", message));
         }
         let mut identity = who.clone();
         identity.narrowed_to = order.permissions;

@@ -112,7 +112,7 @@ impl Registry {
         self.account_access(who, &account, Permission::Change)
             .await?;
         let now = self.clock.now();
-        check_name(name).map_err(invalid)?;
+        check_name(name).map_err(|reason| Error::field("name", reason))?;
         check_order(&order)?;
         check_expiry(order.expires_at, now)?;
         let robot = Robot {
@@ -208,7 +208,8 @@ impl Registry {
         check_expiry(expires_at, now)?;
         if overlap > MAX_OVERLAP {
             let days = MAX_OVERLAP.num_days();
-            return Err(invalid(format!("secrets overlap {days} days at most")));
+            let message = format!("secrets overlap {days} days at most");
+            return Err(Error::field("overlap_seconds", message));
         }
         let new = self.robot_secret(who, &shown.robot, expires_at)?;
         let hash = self.secret_hasher.hash(&new.secret);
@@ -216,7 +217,8 @@ impl Registry {
         self.write_and_revoke(move |conn| {
             // Whoever rotates or removes the robot at the same time waits here.
             if !robot_lock(conn, robot.id)? {
-                return Err(invalid(format!("robot {} is gone", robot.name)));
+                let message = format!("robot {} is gone", robot.name);
+                return Err(Error::with_message(Code::Conflict, message));
             }
             let login = robot.identity().to_string();
             let old = secret_list(conn, &login, SecretKind::Robot)?;
@@ -287,24 +289,23 @@ fn subject(robot: &Robot) -> Revoked {
     Revoked::Subject(robot.identity().to_string())
 }
 
-fn invalid(reason: String) -> Error {
-    Error::with_message(Code::BadRequest, reason)
-}
-
 fn check_order(order: &RobotOrder) -> Result<()> {
     if order.description.len() > MAX_DESCRIPTION_BYTES {
-        let message = format!("a description has {MAX_DESCRIPTION_BYTES} bytes at most");
-        return Err(invalid(message));
+        let message = format!("it has {MAX_DESCRIPTION_BYTES} bytes at most");
+        return Err(Error::field("description", message));
     }
-    order.rights.validate().map_err(invalid)
+    order
+        .rights
+        .validate()
+        .map_err(|reason| Error::field("", reason))
 }
 
 /// An end must lie in the future.
 pub(super) fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()> {
     match expires_at {
-        Some(at) if at <= now => Err(invalid("expires_at lies in the past".to_owned())),
+        Some(at) if at <= now => Err(Error::field("expires_at", "it lies in the past")),
         // SQLite compares times as text, which works for years of four digits.
-        Some(at) if at.year() > 9999 => Err(invalid("expires_at lies too far away".to_owned())),
+        Some(at) if at.year() > 9999 => Err(Error::field("expires_at", "it lies too far away")),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use super::{Registry, login::LoggedIn};
 use crate::{
     auth::{driver::AuthError, oidc::device::DeviceMetadata},
     db::accounts::account_find,
-    error::{Code, Error, Result},
+    error::{Error, Result},
     model::{account::AccountSettings, robot::login_parts, service_identity::ServiceIdentity},
     oci::AccountName,
 };
@@ -77,13 +77,11 @@ impl Registry {
     /// Refuses service identities of issuers that the operator has not configured.
     pub(super) fn refuse_unknown_issuers(&self, settings: &AccountSettings) -> Result<()> {
         let is_known = |name: &str| self.oidc.as_ref().is_some_and(|oidc| oidc.knows(name));
-        for identity in &settings.service_identities {
+        for (number, identity) in settings.service_identities.iter().enumerate() {
             if !is_known(&identity.issuer) {
-                let message = format!(
-                    "service identity {}: no issuer is configured as auth.oidc.{}",
-                    identity.name, identity.issuer
-                );
-                return Err(Error::with_message(Code::BadRequest, message));
+                let path = format!("service_identities[{number}].issuer");
+                let message = format!("no issuer is configured as auth.oidc.{}", identity.issuer);
+                return Err(Error::field(&path, message));
             }
         }
         Ok(())

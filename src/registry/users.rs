@@ -99,7 +99,7 @@ impl Registry {
     ) -> Result<String> {
         self.require_operator(who, "make users").await?;
         if !is_user_name(name) {
-            return Err(Error::with_message(Code::BadRequest, USER_NAME_RULE));
+            return Err(Error::field("name", USER_NAME_RULE));
         }
         let secret = match chosen {
             Some(secret) => secret,
@@ -239,7 +239,7 @@ fn unknown(name: &str) -> Error {
 /// Hashes a password. Errors: one that is too short or too long.
 pub(super) async fn hash(secret: &str) -> Result<String> {
     if !is_password(secret) {
-        return Err(Error::with_message(Code::BadRequest, PASSWORD_RULE));
+        return Err(Error::field("password", PASSWORD_RULE));
     }
     let secret = secret.to_owned();
     let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;

@@ -2,13 +2,14 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{account_name, document, identity, same_name};
+use super::{account_name, document, from_value, identity, same_name};
 use crate::{
     api::{Api, render::Problem},
     error::Result,
     model::account::{Account, AccountSettings},
+    oci::AccountName,
     registry::accounts::AccountOrder,
 };
 
@@ -42,30 +43,34 @@ impl From<Account> for AccountView {
     }
 }
 
-/// An account as a client orders it. What `GET` shows can be sent back.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountDocument {
+/// The members of an account's document that are no settings. What `GET` shows can be sent back.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AccountHead {
     name: Option<String>,
     auth_tenant_id: Option<String>,
     storage: Option<String>,
-    #[expect(
-        dead_code,
-        reason = "shown by GET, so it may come back, but it cannot be set"
-    )]
-    state: Option<String>,
-    #[serde(default)]
-    rbac_policies: Vec<crate::model::rbac_policy::RbacPolicy>,
-    #[serde(default)]
-    allow_sparse_manifests: bool,
-    #[serde(default)]
-    proxy_downloads: bool,
-    #[serde(default)]
-    proxy_networks: Vec<ipnet::IpNet>,
-    #[serde(default)]
-    service_identities: Vec<crate::model::service_identity::ServiceIdentity>,
-    #[serde(default)]
-    serves_namespace: Option<String>,
+    /// It may come back, but it cannot be set.
+    #[serde(rename = "state")]
+    _state: Option<String>,
+}
+
+/// The names of the members of [`AccountHead`]; all others are settings.
+const HEAD: [&str; 4] = ["name", "auth_tenant_id", "storage", "state"];
+
+/// Reads a document that describes an account. It is read in two parts, since serde cannot refuse unknown members of
+/// parts that are put together.
+fn order(name: &AccountName, document: Map<String, Value>) -> Result<AccountOrder> {
+    let is_head = |key: &str| HEAD.contains(&key);
+    let (head, settings): (Map<_, _>, Map<_, _>) =
+        document.into_iter().partition(|(key, _)| is_head(key));
+    let head: AccountHead = from_value(Value::Object(head))?;
+    same_name(head.name.as_deref(), name.as_str())?;
+    Ok(AccountOrder {
+        auth_tenant_id: head.auth_tenant_id,
+        storage: head.storage,
+        settings: from_value(Value::Object(settings))?,
+    })
 }
 
 /// The accounts that the user may see.
@@ -94,20 +99,8 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
-    let document: AccountDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
-    same_name(document.name.as_deref(), name.as_str())?;
-    let order = AccountOrder {
-        auth_tenant_id: document.auth_tenant_id,
-        storage: document.storage,
-        settings: AccountSettings {
-            rbac_policies: document.rbac_policies,
-            allow_sparse_manifests: document.allow_sparse_manifests,
-            proxy_downloads: document.proxy_downloads,
-            proxy_networks: document.proxy_networks,
-            service_identities: document.service_identities,
-            serves_namespace: document.serves_namespace,
-        },
-    };
+    let document = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    let order = order(&name, document)?;
     let (account, is_new) = api.registry.account_put(&identity, &name, order).await?;
     let mut response = if is_new {
         HttpResponse::Created()

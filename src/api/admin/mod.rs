@@ -16,6 +16,7 @@ use actix_web::{
     web,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     Api, body,
@@ -73,24 +74,37 @@ async fn document<T: DeserializeOwned>(
     let body = body::whole(payload, api.idle_timeout, limit).await?;
     // PostgreSQL cannot store it, and nobody needs it.
     if body.windows(NUL.len()).any(|bytes| bytes == NUL) {
-        return Err(wrong(&"the document has a character \\u0000"));
+        return Err(Error::field("", "the document has a character \\u0000"));
     }
     let mut json = serde_json::Deserializer::from_slice(&body);
     // Says which member is wrong.
-    let document = serde_path_to_error::deserialize(&mut json).map_err(|e| wrong(&e))?;
-    json.end().map_err(|e| wrong(&e))?;
+    let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if error.inner().is_data() {
+            return Error::field(&error.path().to_string(), error.inner());
+        }
+        not_json(error.inner())
+    })?;
+    json.end().map_err(|error| not_json(&error))?;
     Ok(document)
 }
 
-fn wrong(error: &impl ToString) -> Error {
-    Error::with_message(Code::BadRequest, error.to_string())
+/// Reads a part of a document, and says which member is wrong.
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| Error::field(&error.path().to_string(), error.inner()))
+}
+
+fn not_json(error: &serde_json::Error) -> Error {
+    Error::with_message(
+        Code::BadRequest,
+        format!("the document is not JSON: {error}"),
+    )
 }
 
 /// Refuses a document that names another thing than the path.
 fn same_name(in_document: Option<&str>, in_path: &str) -> Result<()> {
     if in_document.is_some_and(|other| other != in_path) {
-        let message = "the name in the document is not the one in the path";
-        return Err(Error::with_message(Code::BadRequest, message));
+        return Err(Error::field("name", "it is not the one in the path"));
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ pub async fn post(
     let document: TokenDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     if document.expires_at.is_some() && document.expires_in_seconds.is_some() {
         let message = "expires_at and expires_in_seconds exclude each other";
-        return Err(Error::with_message(Code::BadRequest, message).into());
+        return Err(Error::field("", message).into());
     }
     let order = PersonalTokenOrder {
         description: document.description,
@@ -116,7 +116,7 @@ pub async fn revoke(
         (None, Some(jti)) => api.registry.token_revoke(&who, &jti).await?,
         _ => {
             let message = "name either a subject, <driver>:<user>, or the jti of a token";
-            return Err(Error::with_message(Code::BadRequest, message).into());
+            return Err(Error::field("", message).into());
         }
     }
     Ok(HttpResponse::NoContent().finish())

@@ -158,7 +158,7 @@ pub async fn post(
     let name = document
         .name
         .take()
-        .ok_or_else(|| Error::with_message(Code::BadRequest, "a robot needs a name"))?;
+        .ok_or_else(|| Error::field("name", "a robot needs one"))?;
     let order = document.order(account);
     let (robot, new) = api.registry.robot_create(&who, &name, order).await?;
     let answer = json!({ "robot": view(robot, vec![new.stored]), "secret": new.secret });

@@ -82,11 +82,11 @@ async fn bad_orders_are_refused_with_the_reason() {
     let registry = TestRegistry::start().await;
     let bad_policy = json!([{ "match_repository": "(", "permissions": ["anonymous_pull"] }]);
     for (name, order, status, reason) in [
-        ("new", json!({}), 400, "auth_tenant_id"),
+        ("new", json!({}), 422, "auth_tenant_id"),
         (
             "new",
             json!({ "auth_tenant_id": "x", "colour": 1 }),
-            400,
+            422,
             "colour",
         ),
         (
@@ -95,23 +95,23 @@ async fn bad_orders_are_refused_with_the_reason() {
             403,
             "nowhere",
         ),
-        ("new", json!({ "auth_tenant_id": "../x" }), 400, "tenant"),
+        ("new", json!({ "auth_tenant_id": "../x" }), 422, "tenant"),
         (
             "new",
             json!({ "auth_tenant_id": "x", "name": "old" }),
-            400,
+            422,
             "name",
         ),
         (
             "demo",
             json!({ "auth_tenant_id": "x" }),
-            400,
+            422,
             "auth_tenant_id",
         ),
         (
             "demo",
             json!({ "rbac_policies": bad_policy }),
-            400,
+            422,
             "rbac_policies[0]",
         ),
         (
@@ -123,7 +123,7 @@ async fn bad_orders_are_refused_with_the_reason() {
         (
             "demo",
             json!({ "serves_namespace": "not a host" }),
-            400,
+            422,
             "serves_namespace",
         ),
     ] {

@@ -424,7 +424,7 @@ async fn only_those_may_move_an_account_who_manage_it() {
         json!({ "to": 7 }),
         json!({ "to": "second", "form": "x" }),
     ] {
-        assert_eq!(order(&registry, document).await.status(), 400);
+        assert_eq!(order(&registry, document).await.status(), 422);
     }
     assert_eq!(registry.second_count("demo").await, 0);
 }

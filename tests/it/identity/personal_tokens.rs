@@ -144,14 +144,14 @@ async fn bad_orders_are_refused_with_the_reason() {
     ] {
         let request = registry.as_user("ann", Method::POST, TOKENS).json(&order);
         let (status, problem) = sent(request).await;
-        assert_eq!(status, 400, "{order}: {problem}");
+        assert_eq!(status, 422, "{order}: {problem}");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(reason), "{order}: {detail}");
     }
     let path = format!("{TOKENS}/not-an-id");
     assert_eq!(
         sent(registry.as_user("ann", Method::DELETE, &path)).await.0,
-        400
+        422
     );
     let anonymous = registry.anonymous(Method::POST, TOKENS).json(&json!({}));
     assert_eq!(sent(anonymous).await, {

@@ -99,7 +99,7 @@ async fn only_operators_revoke_what_is_not_theirs() {
         json!({ "jti": "x", "subject": "y" }),
         json!({ "sub": "static:ann" }),
     ] {
-        assert_eq!(revoke(&registry, "admin", order).await, 400);
+        assert_eq!(revoke(&registry, "admin", order).await, 422);
     }
     assert_eq!(registry.pull_status(&token).await, 200);
     let anonymous = registry

@@ -105,7 +105,7 @@ async fn a_robot_has_its_own_rights_and_those_of_everybody() {
             .basic("demo+ci", &secret, method, &format!("/api/v1/{path}"))
             .json(&json!({ "name": "more", "permissions": ["pull"] }));
         let status = sent(request).await.0;
-        assert!([400, 403, 404].contains(&status), "{path}: {status}");
+        assert!([422, 403, 404].contains(&status), "{path}: {status}");
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_robot_ends_at_its_time() {
     let (status, answer) = registry.api(Method::PUT, ROBOT, order).await;
     assert_eq!(status, 200, "{answer}");
     let order = json!({ "permissions": ["pull"], "expires_at": at - TimeDelta::seconds(1) });
-    assert_eq!(registry.api(Method::PUT, ROBOT, order).await.0, 400);
+    assert_eq!(registry.api(Method::PUT, ROBOT, order).await.0, 422);
 }
 
 #[tokio::test]
@@ -365,7 +365,7 @@ async fn bad_orders_are_refused_with_the_reason() {
                 order.clone(),
             )
             .await;
-        assert_eq!(status, 400, "{order}: {problem}");
+        assert_eq!(status, 422, "{order}: {problem}");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(reason), "{order}: {detail}");
     }
