@@ -6,9 +6,12 @@
 
 mod admin;
 mod body;
+mod endpoint;
 mod extract;
+mod openapi;
 mod ops;
 mod origin;
+mod reference_page;
 mod render;
 mod request_log;
 mod server;
@@ -19,7 +22,8 @@ mod v2;
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{Resource, web};
+use actix_web::web;
+use endpoint::Endpoint;
 
 pub use origin::Hosts;
 pub use server::{ServeError, ServerOptions, TlsFiles, listen, serve};
@@ -39,55 +43,38 @@ pub struct Api {
     pub metrics: Metrics,
 }
 
-/// A resource whose other methods are answered with an OCI error.
-fn resource(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(v2::method_not_allowed))
-}
-
 /// The route table.
 fn routes(config: &mut web::ServiceConfig) {
     use v2::{base, blobs, catalog, manifests, referrers, tags, uploads};
     config
+        .service(Endpoint::oci("/v2/").get(base::get).head(base::get))
+        .service(Endpoint::oci("/v2").get(base::get).head(base::get))
+        .service(Endpoint::oci("/v2/_catalog").get(catalog::list))
+        .service(Endpoint::oci("/v2/{name:.+}/tags/list").get(tags::list))
         .service(
-            resource("/v2/")
-                .route(web::get().to(base::get))
-                .route(web::head().to(base::get)),
+            Endpoint::oci("/v2/{name:.+}/manifests/{reference}")
+                .get(manifests::get)
+                .head(manifests::head)
+                .put(manifests::put)
+                .delete(manifests::delete),
+        )
+        .service(Endpoint::oci("/v2/{name:.+}/blobs/uploads").post(uploads::start))
+        .service(Endpoint::oci("/v2/{name:.+}/blobs/uploads/").post(uploads::start))
+        .service(
+            Endpoint::oci("/v2/{name:.+}/blobs/uploads/{upload}")
+                .get(uploads::status)
+                .patch(uploads::append)
+                .put(uploads::finish)
+                .delete(uploads::cancel),
         )
         .service(
-            resource("/v2")
-                .route(web::get().to(base::get))
-                .route(web::head().to(base::get)),
+            Endpoint::oci("/v2/{name:.+}/blobs/{digest}")
+                .get(blobs::get)
+                .head(blobs::head)
+                .delete(blobs::delete),
         )
-        .service(resource("/v2/_catalog").route(web::get().to(catalog::list)))
-        .service(resource("/v2/{name:.+}/tags/list").route(web::get().to(tags::list)))
-        .service(
-            resource("/v2/{name:.+}/manifests/{reference}")
-                .route(web::get().to(manifests::get))
-                .route(web::head().to(manifests::head))
-                .route(web::put().to(manifests::put))
-                .route(web::delete().to(manifests::delete)),
-        )
-        .service(resource("/v2/{name:.+}/blobs/uploads").route(web::post().to(uploads::start)))
-        .service(resource("/v2/{name:.+}/blobs/uploads/").route(web::post().to(uploads::start)))
-        .service(
-            resource("/v2/{name:.+}/blobs/uploads/{upload}")
-                .route(web::get().to(uploads::status))
-                .route(web::patch().to(uploads::append))
-                .route(web::put().to(uploads::finish))
-                .route(web::delete().to(uploads::cancel)),
-        )
-        .service(
-            resource("/v2/{name:.+}/blobs/{digest}")
-                .route(web::get().to(blobs::get))
-                .route(web::head().to(blobs::head))
-                .route(web::delete().to(blobs::delete)),
-        )
-        .service(resource("/v2/{name:.+}/referrers/{digest}").route(web::get().to(referrers::list)))
-        .service(
-            resource("/token")
-                .route(web::get().to(token::get))
-                .route(web::post().to(token::post)),
-        )
+        .service(Endpoint::oci("/v2/{name:.+}/referrers/{digest}").get(referrers::list))
+        .service(Endpoint::oci("/token").get(token::get).post(token::post))
         .configure(admin_routes)
         .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
@@ -96,75 +83,63 @@ fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(v2::not_found));
 }
 
-/// A resource of the management API.
-fn admin_resource(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(admin::method_not_allowed))
-}
-
 /// The management API.
 fn admin_routes(config: &mut web::ServiceConfig) {
     use admin::{accounts, me, personal_tokens, robots, storage_migrate, users};
     config
-        .service(admin_resource("/api/v1/accounts").route(web::get().to(accounts::list)))
+        .service(Endpoint::admin("/api/v1/accounts").get(accounts::list))
         .service(
-            admin_resource("/api/v1/accounts/{account}")
-                .route(web::get().to(accounts::get))
-                .route(web::put().to(accounts::put))
-                .route(web::delete().to(accounts::delete)),
+            Endpoint::admin("/api/v1/accounts/{account}")
+                .get(accounts::get)
+                .put(accounts::put)
+                .delete(accounts::delete),
         )
         .service(
-            admin_resource("/api/v1/accounts/{account}/storage/migrate")
-                .route(web::get().to(storage_migrate::get))
-                .route(web::post().to(storage_migrate::post)),
+            Endpoint::admin("/api/v1/accounts/{account}/storage/migrate")
+                .get(storage_migrate::get)
+                .post(storage_migrate::post),
         )
         .service(
-            admin_resource("/api/v1/accounts/{account}/robots")
-                .route(web::get().to(robots::list))
-                .route(web::post().to(robots::post)),
+            Endpoint::admin("/api/v1/accounts/{account}/robots")
+                .get(robots::list)
+                .post(robots::post),
         )
         .service(
-            admin_resource("/api/v1/accounts/{account}/robots/{robot}")
-                .route(web::get().to(robots::get))
-                .route(web::put().to(robots::put))
-                .route(web::delete().to(robots::delete)),
+            Endpoint::admin("/api/v1/accounts/{account}/robots/{robot}")
+                .get(robots::get)
+                .put(robots::put)
+                .delete(robots::delete),
         )
         .service(
-            admin_resource("/api/v1/accounts/{account}/robots/{robot}/secrets")
-                .route(web::post().to(robots::rotate)),
+            Endpoint::admin("/api/v1/accounts/{account}/robots/{robot}/secrets")
+                .post(robots::rotate),
         )
         .service(
-            admin_resource("/api/v1/accounts/{account}/robots/{robot}/secrets/{id}")
-                .route(web::delete().to(robots::secret_delete)),
+            Endpoint::admin("/api/v1/accounts/{account}/robots/{robot}/secrets/{id}")
+                .delete(robots::secret_delete),
         )
         .service(
-            admin_resource("/api/v1/users")
-                .route(web::get().to(users::list))
-                .route(web::post().to(users::post)),
+            Endpoint::admin("/api/v1/users")
+                .get(users::list)
+                .post(users::post),
         )
         .service(
-            admin_resource("/api/v1/users/{name}")
-                .route(web::get().to(users::get))
-                .route(web::put().to(users::put))
-                .route(web::delete().to(users::delete)),
+            Endpoint::admin("/api/v1/users/{name}")
+                .get(users::get)
+                .put(users::put)
+                .delete(users::delete),
         )
+        .service(Endpoint::admin("/api/v1/users/{name}/password").put(users::password))
         .service(
-            admin_resource("/api/v1/users/{name}/password").route(web::put().to(users::password)),
+            Endpoint::admin("/api/v1/tokens")
+                .get(personal_tokens::list)
+                .post(personal_tokens::post),
         )
-        .service(
-            admin_resource("/api/v1/tokens")
-                .route(web::get().to(personal_tokens::list))
-                .route(web::post().to(personal_tokens::post)),
-        )
-        .service(
-            admin_resource("/api/v1/tokens/revoke").route(web::post().to(personal_tokens::revoke)),
-        )
-        .service(
-            admin_resource("/api/v1/tokens/{id}").route(web::delete().to(personal_tokens::delete)),
-        )
-        .service(
-            admin_resource("/api/v1/login-providers")
-                .route(web::get().to(admin::login_providers::list)),
-        )
-        .service(admin_resource("/api/v1/me").route(web::get().to(me::get)))
+        .service(Endpoint::admin("/api/v1/tokens/revoke").post(personal_tokens::revoke))
+        .service(Endpoint::admin("/api/v1/tokens/{id}").delete(personal_tokens::delete))
+        .service(Endpoint::admin("/api/v1/login-providers").get(admin::login_providers::list))
+        .service(Endpoint::admin("/api/v1/me").get(me::get))
+        .service(web::resource("/api/openapi.json").route(web::get().to(openapi::json)))
+        .service(web::resource("/api/docs").route(web::get().to(reference_page::get)))
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }

@@ -14,11 +14,13 @@ use crate::oci::{AccountName, RepoName};
 const MAX_PATTERNS: usize = 32;
 
 /// Rights on some repositories of one account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AccountRights {
     /// The account.
+    #[schema(value_type = String)]
     pub account: AccountName,
     /// What may be done there: any of view, pull, push and delete.
+    #[schema(value_type = Vec<Permission>)]
     pub permissions: BTreeSet<Permission>,
     /// Regular expressions over the repository's name inside the account, of which one must match the
     /// whole. Without any, all repositories are meant.

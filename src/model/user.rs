@@ -39,12 +39,13 @@ pub fn is_user_name(name: &str) -> bool {
 }
 
 /// Permissions on all accounts of an auth tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// The auth tenant, or `*` for every one.
     pub auth_tenant_id: String,
     /// What may be done there.
+    #[schema(value_type = Vec<Permission>)]
     pub permissions: BTreeSet<Permission>,
 }
 

@@ -33,12 +33,6 @@ use crate::{
 /// The largest document, unless a handler says otherwise.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
-/// Another method on a path that exists.
-pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let message = format!("{} is not supported here", request.method());
-    Err(Error::with_message(Code::Unsupported, message).into())
-}
-
 /// A path that does not exist.
 pub async fn not_found() -> Result<HttpResponse, Problem> {
     Err(Error::from(Code::NotFound).into())

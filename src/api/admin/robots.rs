@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{MAX_DOCUMENT_BYTES, account_name, document, identity, same_name, secret_answer};
@@ -13,6 +13,7 @@ use crate::{
     api::{
         Api,
         extract::{path_part, path_value},
+        openapi::{InAccount, Problems},
         render::Problem,
     },
     error::{Code, Error, Result},
@@ -30,7 +31,8 @@ use crate::{
 const DEFAULT_OVERLAP_SECONDS: u32 = 86_400;
 
 /// A secret without the secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RobotSecret)]
 struct SecretView {
     id: Uuid,
     created_at: DateTime<Utc>,
@@ -50,12 +52,14 @@ impl From<StoredSecret> for SecretView {
 }
 
 /// A robot as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Robot)]
 struct RobotView {
     name: String,
     /// The user name for `docker login`.
     login: String,
     description: String,
+    #[schema(value_type = Vec<Permission>)]
     permissions: BTreeSet<Permission>,
     repositories: Vec<String>,
     is_disabled: bool,
@@ -89,12 +93,14 @@ impl From<RobotShown> for RobotView {
 }
 
 /// A robot as a client wants it. What `GET` shows can be sent back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RobotOrder)]
 struct RobotDocument {
     name: Option<String>,
     #[serde(default)]
     description: String,
+    #[schema(value_type = Vec<Permission>)]
     permissions: BTreeSet<Permission>,
     #[serde(default)]
     repositories: Vec<String>,
@@ -103,14 +109,19 @@ struct RobotDocument {
     expires_at: Option<DateTime<Utc>>,
     // Shown by `GET`, so it may come back, but it cannot be set.
     #[serde(default, rename = "login")]
+    #[schema(value_type = Option<serde_json::Value>, read_only)]
     _login: IgnoredAny,
     #[serde(default, rename = "created_at")]
+    #[schema(value_type = Option<serde_json::Value>, read_only)]
     _created_at: IgnoredAny,
     #[serde(default, rename = "created_by")]
+    #[schema(value_type = Option<serde_json::Value>, read_only)]
     _created_by: IgnoredAny,
     #[serde(default, rename = "last_used_at")]
+    #[schema(value_type = Option<serde_json::Value>, read_only)]
     _last_used_at: IgnoredAny,
     #[serde(default, rename = "secrets")]
+    #[schema(value_type = Option<serde_json::Value>, read_only)]
     _secrets: IgnoredAny,
 }
 
@@ -130,23 +141,75 @@ impl RobotDocument {
 }
 
 /// What a new secret should be like.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = RobotSecretOrder)]
 struct SecretDocument {
     expires_at: Option<DateTime<Utc>>,
     overlap_seconds: Option<u32>,
 }
 
 /// The account's robots.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Robots)]
+struct RobotsAnswer {
+    robots: Vec<RobotView>,
+}
+
+/// One robot.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RobotShown)]
+struct RobotAnswer {
+    robot: RobotView,
+}
+
+/// A robot that was made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RobotMade)]
+struct RobotMadeAnswer {
+    robot: RobotView,
+    /// Shown this once.
+    secret: String,
+}
+
+/// A secret that was made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RobotSecretMade)]
+struct SecretMadeAnswer {
+    robot_secret: SecretView,
+    /// The user name for `docker login`.
+    login: String,
+    /// Shown this once.
+    secret: String,
+}
+
+/// The account's robots.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{account}/robots",
+    operation_id = "robots_list",
+    tag = "robots",
+    params(InAccount),
+    responses((status = 200, description = "the robots", body = RobotsAnswer), Problems),
+)]
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let account = account_name(&request)?;
     let robots = api.registry.robots_list(&who, &account).await?;
     let robots: Vec<RobotView> = robots.into_iter().map(Into::into).collect();
-    Ok(HttpResponse::Ok().json(json!({ "robots": robots })))
+    Ok(HttpResponse::Ok().json(RobotsAnswer { robots }))
 }
 
 /// Makes a robot, and shows its secret this once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/accounts/{account}/robots",
+    operation_id = "robot_create",
+    tag = "robots",
+    params(InAccount),
+    request_body = RobotDocument,
+    responses((status = 201, description = "the robot was made", body = RobotMadeAnswer), Problems),
+)]
 pub async fn post(
     request: HttpRequest,
     payload: web::Payload,
@@ -161,19 +224,41 @@ pub async fn post(
         .ok_or_else(|| Error::field("name", "a robot needs one"))?;
     let order = document.order(account);
     let (robot, new) = api.registry.robot_create(&who, &name, order).await?;
-    let answer = json!({ "robot": view(robot, vec![new.stored]), "secret": new.secret });
+    let answer = RobotMadeAnswer {
+        robot: view(robot, vec![new.stored]),
+        secret: new.secret,
+    };
     Ok(secret_answer(StatusCode::CREATED, &answer))
 }
 
 /// One robot.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{account}/robots/{robot}",
+    operation_id = "robot_get",
+    tag = "robots",
+    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    responses((status = 200, description = "the robot", body = RobotAnswer), Problems),
+)]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
     let shown = api.registry.robot_get(&who, &account, &name).await?;
-    Ok(HttpResponse::Ok().json(json!({ "robot": RobotView::from(shown) })))
+    Ok(HttpResponse::Ok().json(RobotAnswer {
+        robot: shown.into(),
+    }))
 }
 
 /// Makes the robot be as the document says.
+#[utoipa::path(
+    put,
+    path = "/api/v1/accounts/{account}/robots/{robot}",
+    operation_id = "robot_put",
+    tag = "robots",
+    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    request_body = RobotDocument,
+    responses((status = 200, description = "the robot as it is now", body = RobotAnswer), Problems),
+)]
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
@@ -185,10 +270,20 @@ pub async fn put(
     same_name(document.name.as_deref(), &name)?;
     let order = document.order(account);
     let shown = api.registry.robot_change(&who, &name, order).await?;
-    Ok(HttpResponse::Ok().json(json!({ "robot": RobotView::from(shown) })))
+    Ok(HttpResponse::Ok().json(RobotAnswer {
+        robot: shown.into(),
+    }))
 }
 
 /// Removes a robot with its secrets.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/accounts/{account}/robots/{robot}",
+    operation_id = "robot_delete",
+    tag = "robots",
+    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    responses((status = 204, description = "the robot is gone"), Problems),
+)]
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
@@ -197,6 +292,15 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
 }
 
 /// Gives a robot a new secret, and shows it this once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/accounts/{account}/robots/{robot}/secrets",
+    operation_id = "robot_rotate",
+    tag = "robots",
+    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    request_body = SecretDocument,
+    responses((status = 201, description = "a new secret", body = SecretMadeAnswer), Problems),
+)]
 pub async fn rotate(
     request: HttpRequest,
     payload: web::Payload,
@@ -212,15 +316,23 @@ pub async fn rotate(
         .registry
         .robot_rotate(&who, robot, document.expires_at, overlap)
         .await?;
-    let answer = json!({
-        "robot_secret": SecretView::from(new.stored),
-        "login": login_name(&account, &name),
-        "secret": new.secret,
-    });
+    let answer = SecretMadeAnswer {
+        robot_secret: new.stored.into(),
+        login: login_name(&account, &name),
+        secret: new.secret,
+    };
     Ok(secret_answer(StatusCode::CREATED, &answer))
 }
 
 /// Ends a secret at once.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/accounts/{account}/robots/{robot}/secrets/{id}",
+    operation_id = "robot_secret_delete",
+    tag = "robots",
+    params(InAccount, ("robot" = String, Path, description = "the robot's name"), ("id" = Uuid, Path, description = "the secret")),
+    responses((status = 204, description = "the secret is gone"), Problems),
+)]
 pub async fn secret_delete(
     request: HttpRequest,
     api: web::Data<Api>,

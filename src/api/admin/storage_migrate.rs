@@ -2,11 +2,15 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{account_name, document, identity};
 use crate::{
-    api::{Api, render::Problem},
+    api::{
+        Api,
+        openapi::{InAccount, Problems},
+        render::Problem,
+    },
     error::{Code, Error, Result},
     model::storage_move::MoveProgress,
 };
@@ -15,7 +19,8 @@ use crate::{
 const MAX_DOCUMENT_BYTES: usize = 4096;
 
 /// A move as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StorageMove)]
 struct MoveView {
     to: String,
     keep_old: bool,
@@ -52,15 +57,32 @@ impl From<MoveProgress> for MoveView {
 }
 
 /// Where to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = StorageMoveOrder)]
 struct MoveDocument {
     to: String,
     #[serde(default)]
     keep_old: bool,
 }
 
+/// A move of an account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StorageMoveShown)]
+struct MoveAnswer {
+    migration: MoveView,
+}
+
 /// Begins to move the account.
+#[utoipa::path(
+    post,
+    path = "/api/v1/accounts/{account}/storage/migrate",
+    operation_id = "storage_move_order",
+    tag = "accounts",
+    params(InAccount),
+    request_body = MoveDocument,
+    responses((status = 202, description = "the move has begun", body = MoveAnswer), Problems),
+)]
 pub async fn post(
     request: HttpRequest,
     payload: web::Payload,
@@ -71,15 +93,27 @@ pub async fn post(
     let document: MoveDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     let order = (document.to.as_str(), document.keep_old);
     let progress = api.registry.account_move(&identity, &name, order).await?;
-    Ok(HttpResponse::Accepted().json(json!({ "migration": MoveView::from(progress) })))
+    Ok(HttpResponse::Accepted().json(MoveAnswer {
+        migration: progress.into(),
+    }))
 }
 
 /// How far it has come.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{account}/storage/migrate",
+    operation_id = "storage_move_get",
+    tag = "accounts",
+    params(InAccount),
+    responses((status = 200, description = "how far it has come", body = MoveAnswer), Problems),
+)]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
     let progress = api.registry.account_move_show(&identity, &name).await?;
     let progress = progress
         .ok_or_else(|| Error::with_message(Code::NotFound, "the account was never moved"))?;
-    Ok(HttpResponse::Ok().json(json!({ "migration": MoveView::from(progress) })))
+    Ok(HttpResponse::Ok().json(MoveAnswer {
+        migration: progress.into(),
+    }))
 }

@@ -2,18 +2,19 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{MAX_DOCUMENT_BYTES, document, identity, same_name, secret_answer};
 use crate::{
-    api::{Api, extract::path_part, render::Problem},
+    api::{Api, extract::path_part, openapi::Problems, render::Problem},
     error::Result,
     model::user::{Grant, User},
     registry::users::UserOrder,
 };
 
 /// A user as the API shows it, without the hash of the password.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 struct UserView {
     name: String,
     grants: Vec<Grant>,
@@ -31,8 +32,9 @@ impl From<User> for UserView {
 }
 
 /// A new user. There is no `Debug`: it holds a password.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewUser)]
 struct NewUserDocument {
     name: String,
     #[serde(default)]
@@ -43,8 +45,9 @@ struct NewUserDocument {
 }
 
 /// A user as a client wants it. What `GET` shows can be sent back.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UserOrder)]
 struct UserDocument {
     name: Option<String>,
     grants: Vec<Grant>,
@@ -52,21 +55,64 @@ struct UserDocument {
     is_disabled: bool,
 }
 
-#[derive(Deserialize)]
+/// A new password. There is no `Debug`: it holds it.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PasswordOrder)]
 struct PasswordDocument {
+    /// Eight characters at least.
+    #[schema(min_length = 8)]
     password: String,
 }
 
 /// All users of the database.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Users)]
+struct UsersAnswer {
+    users: Vec<UserView>,
+}
+
+/// One user.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserShown)]
+struct UserAnswer {
+    user: UserView,
+}
+
+/// A user that was made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserMade)]
+struct UserMadeAnswer {
+    user: UserView,
+    /// Shown this once, if nobody chose it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
+
+/// All users of the database.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users",
+    operation_id = "users_list",
+    tag = "users",
+    responses((status = 200, description = "the users of the database", body = UsersAnswer), Problems),
+)]
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let users = api.registry.users_list(&who).await?;
     let users: Vec<UserView> = users.into_iter().map(Into::into).collect();
-    Ok(HttpResponse::Ok().json(json!({ "users": users })))
+    Ok(HttpResponse::Ok().json(UsersAnswer { users }))
 }
 
 /// Makes a user; shows the password if nobody chose it.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users",
+    operation_id = "user_create",
+    tag = "users",
+    request_body = NewUserDocument,
+    responses((status = 201, description = "the user was made", body = UserMadeAnswer), Problems),
+)]
 pub async fn post(
     request: HttpRequest,
     payload: web::Payload,
@@ -88,24 +134,41 @@ pub async fn post(
         .registry
         .user_create(&who, &document.name, order, document.password)
         .await?;
-    let mut answer = json!({ "user": view });
-    if !is_chosen {
-        answer["password"] = json!(password);
-    }
+    let answer = UserMadeAnswer {
+        user: view,
+        password: (!is_chosen).then_some(password),
+    };
     Ok(secret_answer(StatusCode::CREATED, &answer))
 }
 
 /// One user.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{name}",
+    operation_id = "user_get",
+    tag = "users",
+    params(("name" = String, Path, description = "the user's name")),
+    responses((status = 200, description = "the user", body = UserAnswer), Problems),
+)]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let user = api
         .registry
         .user_get(&who, &path_part(&request, "name")?)
         .await?;
-    Ok(HttpResponse::Ok().json(json!({ "user": UserView::from(user) })))
+    Ok(HttpResponse::Ok().json(UserAnswer { user: user.into() }))
 }
 
 /// Makes the user be as the document says.
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{name}",
+    operation_id = "user_put",
+    tag = "users",
+    params(("name" = String, Path, description = "the user's name")),
+    request_body = UserDocument,
+    responses((status = 200, description = "the user as it is now", body = UserAnswer), Problems),
+)]
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
@@ -120,10 +183,18 @@ pub async fn put(
         is_disabled: document.is_disabled,
     };
     let user = api.registry.user_change(&who, &name, order).await?;
-    Ok(HttpResponse::Ok().json(json!({ "user": UserView::from(user) })))
+    Ok(HttpResponse::Ok().json(UserAnswer { user: user.into() }))
 }
 
 /// Removes a user.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{name}",
+    operation_id = "user_delete",
+    tag = "users",
+    params(("name" = String, Path, description = "the user's name")),
+    responses((status = 204, description = "the user is gone"), Problems),
+)]
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let name = path_part(&request, "name")?;
@@ -132,6 +203,15 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
 }
 
 /// Gives a user a new password.
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{name}/password",
+    operation_id = "user_password",
+    tag = "users",
+    params(("name" = String, Path, description = "the user's name")),
+    request_body = PasswordDocument,
+    responses((status = 204, description = "the password was changed"), Problems),
+)]
 pub async fn password(
     request: HttpRequest,
     payload: web::Payload,

@@ -8,7 +8,7 @@ pub mod referrers;
 pub mod tags;
 pub mod uploads;
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::HttpResponse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::render::OciError;
@@ -23,12 +23,6 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-/// Another method on a path that exists.
-pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, OciError> {
-    let message = format!("{} is not supported here", request.method());
-    Err(Error::with_message(Code::Unsupported, message).into())
-}
 
 /// A path that does not exist.
 pub async fn not_found() -> Result<HttpResponse, OciError> {
