@@ -1,4 +1,5 @@
 //! The management API.
 
 mod accounts;
+mod openapi;
 mod storage_migrate;

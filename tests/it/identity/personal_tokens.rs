@@ -151,7 +151,7 @@ async fn bad_orders_are_refused_with_the_reason() {
     let path = format!("{TOKENS}/not-an-id");
     assert_eq!(
         sent(registry.as_user("ann", Method::DELETE, &path)).await.0,
-        422
+        400
     );
     let anonymous = registry.anonymous(Method::POST, TOKENS).json(&json!({}));
     assert_eq!(sent(anonymous).await, {

@@ -220,7 +220,7 @@ async fn clients_of_some_networks_are_not_redirected() {
     assert_eq!(status_of(&registry, "10.1.2.3").await, 200);
     assert_eq!(status_of(&registry, "10.3.2.3").await, 307);
     let bad = json!({ "proxy_networks": ["10.2.0.0/99"] });
-    assert_eq!(registry.account("demo", bad).await.status(), 400);
+    assert_eq!(registry.account("demo", bad).await.status(), 422);
 
     let registry = Setup::default()
         .storage(Arc::new(Addressed::default()))
