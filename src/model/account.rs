@@ -63,7 +63,7 @@ impl AccountSettings {
         for (number, policy) in self.rbac_policies.iter().enumerate() {
             policy
                 .validate()
-                .map_err(|reason| InvalidField::new(format!("rbac_policies[{number}]"), reason))?;
+                .map_err(|invalid| invalid.below(format!("rbac_policies[{number}]")))?;
         }
         at_most(
             "proxy_networks",

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod account_rights;
+pub mod expression;
 pub mod identity;
 pub mod invalid_field;
 pub mod pattern;

@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 use quick_cache::sync::Cache;
 use regex::{Regex, RegexBuilder};
 
+use super::invalid_field::InvalidField;
+
 /// The longest pattern.
 const MAX_PATTERN_BYTES: usize = 512;
 
@@ -41,6 +43,15 @@ pub fn check(pattern: &str) -> Result<(), String> {
     whole(pattern)
         .map(drop)
         .map_err(|error| format!("{pattern:?} is not usable: {error}"))
+}
+
+/// The same, for the member `name` of a document. An empty pattern would match nothing.
+pub fn check_field(name: &str, pattern: &str) -> Result<(), InvalidField> {
+    if pattern.is_empty() {
+        let reason = "it is empty, so that it matches nothing; leave it out, or say \".*\"";
+        return Err(InvalidField::new(name, reason));
+    }
+    check(pattern).map_err(|reason| InvalidField::new(name, reason))
 }
 
 /// A pattern that can be asked.

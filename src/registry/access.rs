@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::{
         authorization::Authorization,
+        authorize::Asked,
         challenge::ChallengeError,
         driver::{AuthError, Credentials, Identity},
         scope::{Action, Scope},
@@ -177,6 +178,7 @@ impl Registry {
         let mut scopes = vec![scope.clone()];
         scopes.extend(demand.also);
         let mut uploads_before = None;
+        let asked = caller.asks(P::PERMISSION);
         match &caller.authority {
             Authority::Token(claims) => {
                 let is_stale = self.is_for_deleted_account(claims, &name.account);
@@ -191,7 +193,7 @@ impl Registry {
                 }
             }
             Authority::User(identity) => {
-                if !self.user_may(Some(identity), &name, P::PERMISSION).await? {
+                if !self.user_may(Some(identity), &name, asked).await? {
                     return Err(Error::with_message(
                         Code::Denied,
                         format!(
@@ -204,7 +206,7 @@ impl Registry {
                 }
             }
             Authority::Anonymous => {
-                if !self.user_may(None, &name, P::PERMISSION).await? {
+                if !self.user_may(None, &name, asked).await? {
                     return Err(caller.unauthorized(&scopes, None));
                 }
             }
@@ -232,6 +234,7 @@ impl Registry {
 
     /// Whether the caller of a request may also pull from another repository, with what it offered.
     pub(super) async fn may_also_pull(&self, caller: &Caller, name: &FullRepoName) -> Result<bool> {
+        let asked = caller.asks(Permission::Pull);
         match &caller.authority {
             Authority::Token(claims) => {
                 let everywhere = caller.every_repo_of(&name.account);
@@ -239,10 +242,8 @@ impl Registry {
                     && (claims.allows(&caller.shown_name(name), Action::Pull)
                         || claims.allows(&everywhere, Action::Pull)))
             }
-            Authority::User(identity) => {
-                self.user_may(Some(identity), name, Permission::Pull).await
-            }
-            Authority::Anonymous => self.user_may(None, name, Permission::Pull).await,
+            Authority::User(identity) => self.user_may(Some(identity), name, asked).await,
+            Authority::Anonymous => self.user_may(None, name, asked).await,
         }
     }
 
@@ -311,14 +312,19 @@ impl Registry {
             .await?;
         let unknown = || Error::with_message(Code::NotFound, format!("there is no account {name}"));
         let account = account.ok_or_else(unknown)?;
+        // No policy is about managing an account, so the address does not matter.
+        let asked = |permission| Asked {
+            permission,
+            client: None,
+        };
         if self
-            .user_may_with_account(Some(identity), &account, permission)
+            .user_may_with_account(Some(identity), &account, asked(permission))
             .await?
         {
             return Ok(AccountAccess { account });
         }
         if self
-            .user_may_with_account(Some(identity), &account, Permission::View)
+            .user_may_with_account(Some(identity), &account, asked(Permission::View))
             .await?
         {
             let message = format!(

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     auth::{
+        authorize::Asked,
         challenge::{Challenge, ChallengeError},
         driver::Identity,
         scope::Scope,
         token::Claims,
     },
     error::{Code, Error},
-    model::request_origin::RequestOrigin,
+    model::{permission::Permission, request_origin::RequestOrigin},
     oci::{AccountName, FullRepoName},
 };
 
@@ -88,6 +89,14 @@ impl Caller {
     /// Where the request comes from.
     pub fn origin(&self) -> &RequestOrigin {
         &self.origin
+    }
+
+    /// A permission, asked for from where the caller is.
+    pub(super) fn asks(&self, permission: Permission) -> Asked {
+        Asked {
+            permission,
+            client: self.origin.client,
+        }
     }
 
     /// A repository's name as this caller knows it.

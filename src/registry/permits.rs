@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{Registry, access::unavailable};
 use crate::{
     auth::{
-        authorize::{self, Caller},
+        authorize::{self, Asked, Caller, Decision},
         driver::{AuthDriver, Facts, Identity},
     },
     db::accounts::account_find,
     error::Result,
     model::{account::Account, permission::Permission, user::ANY_AUTH_TENANT},
-    oci::{AccountName, FullRepoName},
+    oci::{AccountName, FullRepoName, RepoName},
 };
 
 impl Registry {
@@ -21,7 +21,7 @@ impl Registry {
         &self,
         identity: Option<&Identity>,
         name: &FullRepoName,
-        permission: Permission,
+        asked: Asked,
     ) -> Result<bool> {
         let account = name.account.clone();
         let account = self
@@ -30,11 +30,24 @@ impl Registry {
             .await?;
         let Some(account) = account else {
             return self
-                .driver_permits(identity, permission, ANY_AUTH_TENANT)
+                .driver_permits(identity, asked.permission, ANY_AUTH_TENANT)
                 .await;
         };
-        self.decide(identity, &account, permission, |caller| {
-            authorize::repo_allows(&account, &name.repo, permission, caller)
+        let decision = self
+            .repo_decide(identity, (&account, &name.repo), asked)
+            .await?;
+        Ok(decision.allowed)
+    }
+
+    /// The decision on a repository of an account, with its reason.
+    pub(super) async fn repo_decide(
+        &self,
+        identity: Option<&Identity>,
+        (account, repo): (&Account, &RepoName),
+        asked: Asked,
+    ) -> Result<Decision> {
+        self.decide(identity, account, asked.permission, |caller| {
+            authorize::repo_decision(account, repo, asked, caller)
         })
         .await
     }
@@ -44,7 +57,7 @@ impl Registry {
         &self,
         identity: Option<&Identity>,
         account: AccountName,
-        permission: Permission,
+        asked: Asked,
     ) -> Result<bool> {
         let account = self
             .db
@@ -52,10 +65,7 @@ impl Registry {
             .await?;
         match account {
             None => Ok(false),
-            Some(account) => {
-                self.user_may_with_account(identity, &account, permission)
-                    .await
-            }
+            Some(account) => self.user_may_with_account(identity, &account, asked).await,
         }
     }
 
@@ -64,12 +74,14 @@ impl Registry {
         &self,
         identity: Option<&Identity>,
         account: &Account,
-        permission: Permission,
+        asked: Asked,
     ) -> Result<bool> {
-        self.decide(identity, account, permission, |caller| {
-            authorize::account_allows(account, permission, caller)
-        })
-        .await
+        let decision = self
+            .decide(identity, account, asked.permission, |caller| {
+                authorize::account_decision(account, asked, caller)
+            })
+            .await?;
+        Ok(decision.allowed)
     }
 
     /// Gathers what is known of a user for a decision on an account.
@@ -78,15 +90,19 @@ impl Registry {
         identity: Option<&Identity>,
         account: &Account,
         permission: Permission,
-        decision: impl FnOnce(Caller<'_>) -> bool,
-    ) -> Result<bool> {
+        decision: impl FnOnce(Caller<'_>) -> Decision,
+    ) -> Result<Decision> {
         let Some(identity) = identity else {
             return Ok(decision(Caller::Anonymous));
         };
-        if let Facts::Account(rights) = &identity.facts {
-            return Ok(decision(Caller::Machine(rights)));
-        }
         let policy_name = identity.policy_name();
+        if let Facts::Account(rights) = &identity.facts {
+            let policy_name = &policy_name;
+            return Ok(decision(Caller::Machine {
+                policy_name,
+                rights,
+            }));
+        }
         let tenant = &account.auth_tenant_id;
         let is_granted_by_driver = self
             .driver_permits(Some(identity), permission, tenant)

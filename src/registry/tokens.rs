@@ -1,6 +1,6 @@
 //! The token service: who asks, and how much of what it asks for it gets.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     auth::{
+        authorize::Asked,
         driver::{AuthError, Credentials, Identity},
         issued_secret,
         scope::{Action, ResourceType, Scope},
@@ -104,8 +105,8 @@ impl Registry {
         let identity = login.as_ref().map(|login| &login.identity);
         let mut granted = Vec::new();
         for scope in order.scopes {
-            let remapped_to = order.remapped_to.as_ref();
-            let scope = self.grant(identity, scope, remapped_to).await?;
+            let view = (order.remapped_to.as_ref(), order.origin.client);
+            let scope = self.grant(identity, scope, view).await?;
             granted.extend((!scope.actions.is_empty()).then_some(scope));
         }
         let grants = |actions: &[Action]| {
@@ -244,13 +245,15 @@ impl Registry {
         Ok(Some(secret))
     }
 
-    /// The part of a scope that the user has a right to.
+    /// The part of a scope that the user has a right to, seen from the address of the login: the token is good from
+    /// everywhere as long as it lives.
     async fn grant(
         &self,
         identity: Option<&Identity>,
         mut scope: Scope,
-        remapped_to: Option<&AccountName>,
+        (remapped_to, client): (Option<&AccountName>, Option<IpAddr>),
     ) -> Result<Scope> {
+        let asked = |permission| Asked { permission, client };
         match scope.resource {
             ResourceType::Repository => {}
             ResourceType::Registry if identity.is_some() && scope.name == "catalog" => {
@@ -264,7 +267,7 @@ impl Registry {
         if let Some(account) = every_repo_of(&scope.name, remapped_to) {
             let may_pull = scope.actions.contains(&Action::Pull)
                 && self
-                    .user_may_everywhere(identity, account, Permission::Pull)
+                    .user_may_everywhere(identity, account, asked(Permission::Pull))
                     .await?;
             scope.actions = may_pull.then_some(Action::Pull).into_iter().collect();
             return Ok(scope);
@@ -281,7 +284,7 @@ impl Registry {
                 Action::Delete => Permission::Delete,
                 Action::Catalog => continue,
             };
-            if self.user_may(identity, &name, permission).await? {
+            if self.user_may(identity, &name, asked(permission)).await? {
                 scope.actions.insert(action);
             }
         }

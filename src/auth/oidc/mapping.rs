@@ -7,8 +7,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{cel::Expression, config::ProviderConfig};
-use crate::model::user::{ANY_AUTH_TENANT, Grant};
+use super::config::ProviderConfig;
+use crate::model::{
+    expression::Expression,
+    user::{ANY_AUTH_TENANT, Grant},
+};
 
 /// The longest user name, in bytes.
 const MAX_USER_BYTES: usize = 128;

@@ -1,11 +1,10 @@
 //! The driver `oidc`: people, and machines, who show a JWT of an identity provider that the operator trusts.
 //!
 //! `config.rs` are the settings, `jwt.rs` the rules of a token, `keys.rs` the issuer's keys, `provider.rs` the calls to
-//! it, `cel.rs` and `mapping.rs` make a person of claims, `device.rs` is the login of a command line. It must not let a
+//! it, `mapping.rs` makes a person of claims, `device.rs` is the login of a command line. It must not let a
 //! token say who checks it or how, and never logs one. A newcomer will mix up two questions: whether a token is good
 //! (`verify`, for people and service identities alike) and whether it makes a person here (`person`).
 
-mod cel;
 mod config;
 pub mod device;
 mod jwt;

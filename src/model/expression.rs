@@ -1,9 +1,9 @@
-//! Expressions of the operator, in CEL, over the claims of a token.
+//! Expressions in CEL: the operator's over the claims of a token, an account's over a manifest.
 //!
-//! The expression is the operator's and is checked at start: its length, its depth, its names, its functions. The claims
-//! are a stranger's: they are bounded before they come here (`jwt.rs`), and an expression cannot make much out of them,
-//! since it loops at most twice over them and `replace`, `split`, `join` and `matches` take literals only. A newcomer will
-//! want to print why an expression failed: the crate's errors hold values of claims, so only their kind is told.
+//! The expression is checked when it is taken: its length, its depth, its names, its functions. The values that it is
+//! evaluated with are a stranger's: whoever calls bounds them, and an expression cannot make much out of them, since it
+//! loops at most twice over them and `replace`, `split`, `join` and `matches` take literals only. A newcomer will want to
+//! print why an expression failed: the crate's errors hold values, so only their kind is told.
 
 use std::{fmt, sync::Arc, thread};
 
@@ -59,16 +59,39 @@ const FUNCTIONS: [&str; 22] = [
     "upperAscii",
 ];
 
-/// Functions whose arguments must be literals: with a claim in their place, the result could be as large as the product of
+/// Functions whose arguments must be literals: with a value in their place, the result could be as large as the product of
 /// both, and a pattern would be a stranger's.
 const LITERAL_ARGUMENTS: [&str; 4] = ["join", "matches", "replace", "split"];
 
 /// Why an expression cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ExpressionError(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpressionError {
+    reason: String,
+    /// Line and column, from 1, if a place is to blame.
+    place: Option<(usize, usize)>,
+}
 
-/// Why an expression has no result for some claims. It holds no value of a claim.
+impl fmt::Display for ExpressionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.place {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for ExpressionError {}
+
+impl From<String> for ExpressionError {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            place: None,
+        }
+    }
+}
+
+/// Why an expression has no result for some values. It holds none of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EvaluationError(&'static str);
@@ -87,12 +110,11 @@ impl Expression {
     pub fn compile(source: &str, variables: &[&str]) -> Result<Self, ExpressionError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             let text = format!("an expression has at most {MAX_EXPRESSION_BYTES} bytes");
-            return Err(ExpressionError(text));
+            return Err(text.into());
         }
         // The parser calls itself for each level of the source, before anybody can count them.
         let (program, env) = on_stack(PARSER_STACK_BYTES, || parse(source, variables))
-            .unwrap_or_else(|| Err("this is not an expression in CEL".to_owned()))
-            .map_err(ExpressionError)?;
+            .unwrap_or_else(|| Err("this is not an expression in CEL".to_owned().into()))?;
         Ok(Self { program, env })
     }
 
@@ -130,25 +152,47 @@ impl fmt::Debug for Expression {
     }
 }
 
-fn parse(source: &str, variables: &[&str]) -> Result<(Program, Arc<Env>), String> {
+fn parse(source: &str, variables: &[&str]) -> Result<(Program, Arc<Env>), ExpressionError> {
     let mut env = Env::stdlib();
     env.add_extension(extensions::strings)
         .map_err(|error| error.to_string())?;
-    let program = env.compile(source).map_err(|error| error.to_string())?;
-    check(program.expression(), variables)?;
+    let program = env.compile(source).map_err(|errors| {
+        let first = errors.errors.first();
+        let place = first.and_then(|error| {
+            let line = usize::try_from(error.pos.0).ok()?;
+            let column = usize::try_from(error.pos.1).ok()?;
+            (line > 0).then_some((line, column))
+        });
+        let reason = first.map_or_else(|| errors.to_string(), |error| error.msg.clone());
+        ExpressionError { reason, place }
+    })?;
+    check(program.expression(), variables).map_err(|(reason, id)| {
+        let offset = program.source_info().offset_for(id);
+        let place = offset.and_then(|(start, _)| place_of(source, start as usize));
+        ExpressionError { reason, place }
+    })?;
     Ok((program, Arc::new(env)))
+}
+
+/// The line and the column, from 1, of a byte.
+fn place_of(source: &str, offset: usize) -> Option<(usize, usize)> {
+    let before = source.get(..offset)?;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before[line_start..].chars().count() + 1;
+    Some((before.matches('\n').count() + 1, column))
 }
 
 /// Parts of an expression that are still to be checked, each with its depth and the loops around it.
 struct Parts<'a> {
     open: Vec<(&'a IdedExpr, usize, usize)>,
-    /// Names that loops and the operator's expression know.
+    /// Names that loops know.
     known: Vec<&'a str>,
-    named: Vec<&'a str>,
+    /// Names that are used, each with the part that does.
+    named: Vec<(&'a str, u64)>,
 }
 
-/// Without recursion, since it is depth that it looks for.
-fn check(root: &IdedExpr, variables: &[&str]) -> Result<(), String> {
+/// Without recursion, since it is depth that it looks for. Says what is wrong, and with which part.
+fn check(root: &IdedExpr, variables: &[&str]) -> Result<(), (String, u64)> {
     let mut parts = Parts {
         open: vec![(root, 1, 0)],
         known: Vec::new(),
@@ -156,13 +200,14 @@ fn check(root: &IdedExpr, variables: &[&str]) -> Result<(), String> {
     };
     while let Some((expr, depth, loops)) = parts.open.pop() {
         if depth > MAX_DEPTH {
-            return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
+            let text = format!("it is nested deeper than {MAX_DEPTH} levels");
+            return Err((text, expr.id));
         }
-        let inner = parts.inner(expr)?;
+        let inner = parts.inner(expr).map_err(|text| (text, expr.id))?;
         let most = MAX_LOOPS - loops;
         if inner.iter().any(|(_, more)| *more > most) {
             let text = "map, filter, all, exists and exists_one cannot stand in one another";
-            return Err(format!("{text} more than {MAX_LOOPS} deep"));
+            return Err((format!("{text} more than {MAX_LOOPS} deep"), expr.id));
         }
         let inner = inner.into_iter();
         parts
@@ -170,11 +215,11 @@ fn check(root: &IdedExpr, variables: &[&str]) -> Result<(), String> {
             .extend(inner.map(|(part, more)| (part, depth + 1, loops + more)));
     }
     let is_known = |name: &&str| variables.contains(name) || parts.known.contains(name);
-    match parts.named.iter().find(|name| !is_known(name)) {
+    match parts.named.iter().find(|(name, _)| !is_known(name)) {
         None => Ok(()),
-        Some(name) => {
+        Some((name, id)) => {
             let all = variables.join(", ");
-            Err(format!("it names {name:?}, which is none of {all}"))
+            Err((format!("it names {name:?}, which is none of {all}"), *id))
         }
     }
 }
@@ -188,7 +233,7 @@ impl<'a> Parts<'a> {
             Expr::Struct(_) => return Err("messages are not known here, only maps".to_owned()),
             Expr::Literal(_) => Vec::new(),
             Expr::Ident(name) => {
-                self.named.push(name);
+                self.named.push((name, expr.id));
                 Vec::new()
             }
             Expr::Select(select) => vec![(&*select.operand, 0)],
@@ -296,13 +341,13 @@ fn to_json(value: &Value) -> Result<Json, &'static str> {
 /// The kind of a failure; the crate's own texts hold values.
 fn kind(error: &ExecutionError) -> &'static str {
     match error {
-        ExecutionError::NoSuchKey(_) => "a claim that it needs is missing (test with has())",
+        ExecutionError::NoSuchKey(_) => "a value that it needs is missing (test with has())",
         ExecutionError::NoSuchOverload(_)
         | ExecutionError::UnexpectedType { .. }
         | ExecutionError::UnsupportedTargetType { .. }
         | ExecutionError::UnsupportedBinaryOperator(..)
         | ExecutionError::ValuesNotComparable(..)
-        | ExecutionError::UnsupportedIndex(..) => "a claim is of another type than it needs",
+        | ExecutionError::UnsupportedIndex(..) => "a value is of another type than it needs",
         ExecutionError::IndexOutOfBounds(_) => "a list is shorter than it needs",
         _ => "it has no result",
     }
@@ -429,6 +474,21 @@ mod tests {
         ] {
             let compiled = Expression::compile(&source, &["claims"]);
             assert!(compiled.is_err(), "{source:.60}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_found_at_its_place() {
+        for (source, place) in [
+            ("claims.sub ==", "line 1, column "),
+            ("true &&\n  claim.sub", "line 2, column 3: "),
+            ("claims.a == 'ä' &&\n\n foo(1)", "line 3, column "),
+        ] {
+            let refused = Expression::compile(source, &["claims"]).unwrap_err();
+            assert!(
+                refused.to_string().starts_with(place),
+                "{source:?}: {refused}"
+            );
         }
     }
 
