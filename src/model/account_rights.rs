@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    invalid_field::InvalidField,
     pattern::{self, Pattern},
     permission::Permission,
 };
@@ -29,24 +30,29 @@ pub struct AccountRights {
 
 impl AccountRights {
     /// Says what is wrong, if anything is.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<(), InvalidField> {
         use Permission::{Delete, Pull, Push, View};
         if self.permissions.is_empty() {
-            return Err("at least one permission is needed".into());
+            let reason = "at least one permission is needed";
+            return Err(InvalidField::new("permissions", reason));
         }
         if let Some(other) = self
             .permissions
             .iter()
             .find(|p| ![View, Pull, Push, Delete].contains(p))
         {
-            return Err(format!(
-                "{other} is not for machines; view, pull, push and delete are"
-            ));
+            let reason = format!("{other} is not for machines; view, pull, push and delete are");
+            return Err(InvalidField::new("permissions", reason));
         }
         if self.repositories.len() > MAX_PATTERNS {
-            return Err(format!("at most {MAX_PATTERNS} repositories patterns"));
+            let reason = format!("at most {MAX_PATTERNS} patterns");
+            return Err(InvalidField::new("repositories", reason));
         }
-        self.repositories.iter().try_for_each(|p| pattern::check(p))
+        for (number, pattern) in self.repositories.iter().enumerate() {
+            pattern::check(pattern)
+                .map_err(|reason| InvalidField::new(format!("repositories[{number}]"), reason))?;
+        }
+        Ok(())
     }
 
     /// Whether this may be done in the repository.

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use quick_cache::sync::Cache;
 use regex::{Regex, RegexBuilder};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::invalid_field::InvalidField;
 
@@ -52,6 +53,61 @@ pub fn check_field(name: &str, pattern: &str) -> Result<(), InvalidField> {
         return Err(InvalidField::new(name, reason));
     }
     check(pattern).map_err(|reason| InvalidField::new(name, reason))
+}
+
+/// Whether a pattern could match a text of these ASCII characters alone. It looks at the characters and not at their
+/// order, so that a no is sure and a yes is not.
+pub fn can_be_made_of(pattern: &str, is_allowed: fn(char) -> bool) -> bool {
+    regex_syntax::parse(pattern).map_or(true, |hir| is_made_of(&hir, is_allowed))
+}
+
+/// Whether a pattern could match a text that has one of these ASCII characters.
+pub fn can_contain(pattern: &str, is_wanted: fn(char) -> bool) -> bool {
+    regex_syntax::parse(pattern).map_or(true, |hir| has(&hir, is_wanted))
+}
+
+fn is_made_of(hir: &Hir, is_allowed: fn(char) -> bool) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => true,
+        HirKind::Literal(literal) => {
+            str::from_utf8(&literal.0).is_ok_and(|text| text.chars().all(is_allowed))
+        }
+        HirKind::Class(class) => class_has(class, is_allowed),
+        HirKind::Repetition(repeated) => repeated.min == 0 || is_made_of(&repeated.sub, is_allowed),
+        HirKind::Capture(group) => is_made_of(&group.sub, is_allowed),
+        HirKind::Concat(parts) => parts.iter().all(|part| is_made_of(part, is_allowed)),
+        HirKind::Alternation(parts) => parts.iter().any(|part| is_made_of(part, is_allowed)),
+    }
+}
+
+fn has(hir: &Hir, is_wanted: fn(char) -> bool) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => {
+            str::from_utf8(&literal.0).is_ok_and(|text| text.chars().any(is_wanted))
+        }
+        HirKind::Class(class) => class_has(class, is_wanted),
+        HirKind::Repetition(repeated) => repeated.max != Some(0) && has(&repeated.sub, is_wanted),
+        HirKind::Capture(group) => has(&group.sub, is_wanted),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().any(|part| has(part, is_wanted))
+        }
+    }
+}
+
+fn class_has(class: &Class, is_wanted: fn(char) -> bool) -> bool {
+    let mut wanted = (0..128_u8).filter(|byte| is_wanted(char::from(*byte)));
+    wanted.any(|byte| match class {
+        Class::Unicode(class) => {
+            let mut ranges = class.ranges().iter();
+            let c = char::from(byte);
+            ranges.any(|range| (range.start()..=range.end()).contains(&c))
+        }
+        Class::Bytes(class) => {
+            let mut ranges = class.ranges().iter();
+            ranges.any(|range| (range.start()..=range.end()).contains(&byte))
+        }
+    })
 }
 
 /// A pattern that can be asked.
@@ -101,6 +157,42 @@ mod tests {
                     "{pattern:?} {text:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_can_never_match_is_seen() {
+        let is_lower = |c: char| c.is_ascii_lowercase() || c == '/';
+        for (pattern, can) in [
+            ("team/.*", true),
+            ("Team/.*", false),
+            ("(?i)Team", true),
+            ("a|B", true),
+            ("A|B", false),
+            ("[A-Z]", false),
+            ("[A-Z]*", true),
+            ("[A-Za]+", true),
+            ("a b", false),
+            (".*", true),
+            ("\\w+", true),
+            ("(x(Y|Z))?", true),
+            ("ü", false),
+            ("^a$", true),
+            ("(", true),
+        ] {
+            assert_eq!(can_be_made_of(pattern, is_lower), can, "{pattern}");
+        }
+        for (pattern, can) in [
+            ("static:ann", true),
+            ("ann", false),
+            ("ann|static:bob", true),
+            (".*", true),
+            ("(a|b)+[^c]", true),
+            ("a{3}", false),
+            ("(:){0}", false),
+            ("", false),
+        ] {
+            assert_eq!(can_contain(pattern, |c| c == ':'), can, "{pattern}");
         }
     }
 

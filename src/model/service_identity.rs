@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     account_rights::AccountRights,
     identity::{Facts, Identity},
+    invalid_field::InvalidField,
     pattern::{self, Pattern},
     permission::Permission,
     robot::{check_name, login_name},
@@ -59,24 +60,25 @@ impl ServiceIdentity {
     }
 
     /// Says what is wrong, if anything is.
-    pub fn validate(&self) -> Result<(), String> {
-        check_name(&self.name)?;
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        check_name(&self.name).map_err(|reason| InvalidField::new("name", reason))?;
+        let wrong = |reason: String| InvalidField::new("match_claims", reason);
         if self.match_claims.len() > MAX_CLAIMS {
-            return Err(format!("match_claims has more than {MAX_CLAIMS} claims"));
+            return Err(wrong(format!("it has more than {MAX_CLAIMS} claims")));
         }
-        for pattern in self.match_claims.values() {
-            pattern::check(pattern)?;
+        for (claim, pattern) in &self.match_claims {
+            pattern::check(pattern).map_err(|reason| wrong(format!("{claim}: {reason}")))?;
         }
         let narrows = |(claim, pattern): (&String, &String)| {
             !COMMON.contains(&first_name(claim).as_str()) && !Pattern::new(pattern).matches(NOBODY)
         };
         if !self.match_claims.iter().any(narrows) {
-            return Err(
-                "match_claims must say whose tokens are meant, such as {\"sub\": \"repo:acme/app:.*\"}: the issuer signs for others too"
-                    .into(),
-            );
+            let reason = "it must say whose tokens are meant, such as {\"sub\": \"repo:acme/app:.*\"}: the issuer signs \
+                          for others too";
+            return Err(wrong(reason.to_owned()));
         }
-        let anywhere = "any".parse::<AccountName>().map_err(|e| e.to_string())?;
+        let anywhere = "any".parse::<AccountName>();
+        let anywhere = anywhere.map_err(|error| InvalidField::new("", error.to_string()))?;
         self.rights(&anywhere).validate()
     }
 

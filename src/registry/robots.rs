@@ -294,10 +294,7 @@ fn check_order(order: &RobotOrder) -> Result<()> {
         let message = format!("it has {MAX_DESCRIPTION_BYTES} bytes at most");
         return Err(Error::field("description", message));
     }
-    order
-        .rights
-        .validate()
-        .map_err(|reason| Error::field("", reason))
+    Ok(order.rights.validate()?)
 }
 
 /// An end must lie in the future.
