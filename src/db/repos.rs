@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    model::account::Account,
+    model::account::{Account, AccountSettings},
     oci::{AccountName, FullRepoName, RepoName},
 };
 
@@ -48,6 +48,28 @@ pub fn repo_find(conn: &mut Conn, name: &FullRepoName) -> Result<Option<Repo>> {
 /// The repository of that name; `NAME_UNKNOWN` if there is none.
 pub fn repo_get(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
     repo_find(conn, name)?.ok_or_else(|| Error::new(Code::NameUnknown))
+}
+
+/// The settings of the repository's account as they are now, which stay so until the transaction ends. If there are tag
+/// policies, the repository is held as well: of two transactions that hold it, one sees what the other made of the tags.
+/// SQLite has one writer anyway.
+pub fn repo_hold(conn: &mut Conn, repo: &Repo) -> Result<AccountSettings> {
+    let name = &repo.account.name;
+    if let Conn::Postgres(c) = conn {
+        let held = accounts::table.find(name.as_str()).select(accounts::name);
+        let _: Option<String> = held.for_share().first(c).optional()?;
+    }
+    let account = account_find(conn, name)?.filter(|account| !account.is_deleting);
+    let account = account.ok_or_else(|| Error::new(Code::NameUnknown))?;
+    let settings = account.settings;
+    if let Conn::Postgres(c) = conn
+        && !settings.tag_policies.is_empty()
+    {
+        // Not FOR UPDATE: others may go on to refer to the row.
+        let held = repos::table.find(repo.id).select(repos::id);
+        let _: i64 = held.for_no_key_update().first(c)?;
+    }
+    Ok(settings)
 }
 
 /// The repository of that name, made if it is missing; `NAME_UNKNOWN` if its account is missing.

@@ -31,6 +31,16 @@ pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub const OCI_NONDISTRIBUTABLE_LAYER: &str =
     "application/vnd.oci.image.layer.nondistributable.v1.tar";
 
+/// OCI image config (OCI image spec, config.md).
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Docker image config.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// Whether a config is that of an image, which has labels.
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
 /// Bytes of no known type: what blobs are served as.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 

@@ -3,6 +3,7 @@
 use super::{
     Registry,
     access::{Delete, RepoAccess},
+    manifest_rules::{refuse_manifest_delete, refuse_tag_delete},
 };
 use crate::{
     db::{
@@ -29,12 +30,14 @@ impl Registry {
                 let repo = repo_find(conn, &name)?.ok_or_else(unknown)?;
                 let digest = match &reference {
                     Reference::Tag(tag) => {
+                        refuse_tag_delete(conn, &repo, &name.repo, tag)?;
                         return tag_delete(conn, repo.id, tag)?
                             .then_some(None)
                             .ok_or_else(unknown);
                     }
                     Reference::Digest(digest) => digest,
                 };
+                refuse_manifest_delete(conn, &repo, &name.repo, digest)?;
                 match manifest_delete(conn, &repo, digest, now)? {
                     ManifestDelete::Missing => Err(unknown()),
                     ManifestDelete::InUse { by } => Err(Error::with_message(

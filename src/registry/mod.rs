@@ -20,6 +20,7 @@ mod delete_manifest;
 mod health;
 mod login;
 mod loose_objects;
+mod manifest_rules;
 mod mount_blob;
 pub mod move_account;
 mod move_copy;

@@ -42,6 +42,7 @@ impl Registry {
                 .db
                 .write(move |conn| {
                     let target = repo_ensure(conn, &name)?;
+                    target.account.settings.refuse_in_maintenance()?;
                     blob_mount_from(conn, &from, &target, &digest)
                 })
                 .await?;

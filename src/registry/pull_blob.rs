@@ -18,7 +18,7 @@ use crate::{
         consistency::blob_chunks_of,
     },
     error::{Code, Error, Result},
-    oci::{Digest, RequestedRange, content_range::requested_range},
+    oci::{Digest, FullRepoName, RequestedRange, content_range::requested_range},
 };
 
 /// How long a redirect's address is good: long enough for a client that retries.
@@ -88,6 +88,44 @@ impl Registry {
             Err(Opened::Failed(error)) => Err(error),
             Ok(content) => Ok(content),
         }
+    }
+
+    /// The bytes of a blob of a repository, which is refused if it has more than `limit_bytes`.
+    pub(super) async fn blob_read(
+        &self,
+        name: &FullRepoName,
+        digest: &Digest,
+        limit_bytes: u64,
+    ) -> Result<Option<Vec<u8>>> {
+        for _ in 0..2 {
+            let (wanted, name) = (digest.clone(), name.clone());
+            let blob = self.db.read(move |conn| blob_find(conn, &name, &wanted));
+            let Some(blob) = blob.await? else {
+                return Ok(None);
+            };
+            let size_bytes = blob.size_bytes;
+            if size_bytes > limit_bytes {
+                let message = format!(
+                    "blob {digest} cannot be looked into: it has more than {limit_bytes} bytes"
+                );
+                return Err(Error::with_message(Code::Denied, message));
+            }
+            match self.open(blob, 0..size_bytes).await {
+                // The account moves, and the chunk has another place since we looked.
+                Err(Opened::Gone) => {}
+                Err(Opened::Failed(error)) => return Err(error),
+                Ok(mut body) => {
+                    let mut content = Vec::new();
+                    while let Some(piece) = body.try_next().await.map_err(Error::unavailable)? {
+                        content.extend_from_slice(&piece);
+                    }
+                    return Ok(Some(content));
+                }
+            }
+        }
+        Err(Error::internal(format!(
+            "an object of blob {digest} is missing; `kontor check` tells which"
+        )))
     }
 
     async fn blob_content(

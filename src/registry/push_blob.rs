@@ -40,6 +40,7 @@ impl Registry {
         self.db
             .write(move |conn| {
                 let repo = repo_ensure(conn, &name)?;
+                repo.account.settings.refuse_in_maintenance()?;
                 upload_insert(conn, id, &repo, &Hasher::new(algorithm), now)
             })
             .await?;
@@ -59,6 +60,7 @@ impl Registry {
         payload: Payload,
     ) -> Result<u64> {
         let upload = self.upload_get(access, id).await?;
+        upload.repo.account.settings.refuse_in_maintenance()?;
         let written = self.chunk_write(&upload, payload).await?;
         if written.chunks.is_empty() {
             return Ok(upload.size_bytes);
@@ -88,6 +90,7 @@ impl Registry {
         payload: Payload,
     ) -> Result<()> {
         let mut upload = self.upload_get(access, id).await?;
+        upload.repo.account.settings.refuse_in_maintenance()?;
         check_order(&upload, payload.range)?;
         if upload
             .hasher
@@ -157,7 +160,12 @@ impl Registry {
         payload: Payload,
     ) -> Result<()> {
         let name = access.name().clone();
-        let repo = self.db.write(move |conn| repo_ensure(conn, &name)).await?;
+        let repo = self.db.write(move |conn| {
+            let repo = repo_ensure(conn, &name)?;
+            repo.account.settings.refuse_in_maintenance()?;
+            Ok(repo)
+        });
+        let repo = repo.await?;
         let account = repo.account.clone();
         let written = self
             .stream_write(&account, Hasher::new(digest.algorithm()), 0, payload)

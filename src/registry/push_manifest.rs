@@ -8,13 +8,14 @@ use storage_drivers::ObjectKey;
 use super::{
     Registry,
     access::{Push, RepoAccess},
+    manifest_rules::Tagging,
 };
 use crate::{
     db::{
         Conn,
         blobs::blobs_in_repo,
         loose_objects::LooseObject,
-        manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo, tag_put},
+        manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo},
         repos::{Repo, repo_ensure},
     },
     error::{Code, Error, Result},
@@ -76,9 +77,13 @@ impl Registry {
             .db
             .write(move |conn| {
                 let repo = repo_ensure(conn, &name)?;
+                repo.account.settings.refuse_in_maintenance()?;
                 let is_known = manifest_exists(conn, repo.id, &wanted)?;
                 Ok((repo, is_known))
             })
+            .await?;
+        let settings = &repo.account.settings;
+        self.manifest_refuse_invalid(access.name(), settings, &manifest)
             .await?;
         let mut tags: Vec<Tag> = upload.tags.clone();
         if let Reference::Tag(tag) = &upload.reference {
@@ -93,10 +98,16 @@ impl Registry {
             subject,
             tags: upload.tags,
         };
-        if is_known && self.tags_move(&repo, &digest, &tags).await? {
+        let tagging = Tagging {
+            repo,
+            name: access.name().repo.clone(),
+            digest,
+            tags,
+        };
+        if is_known && self.tags_move(&tagging).await? {
             return Ok(pushed);
         }
-        self.manifest_store(repo, manifest, (digest, upload.content), tags)
+        self.manifest_store(tagging, manifest, upload.content)
             .await?;
         Ok(pushed)
     }
@@ -114,17 +125,16 @@ impl Registry {
     }
 
     /// Points tags at a manifest that is there; `false` if it has gone meanwhile.
-    async fn tags_move(&self, repo: &Repo, digest: &Digest, tags: &[Tag]) -> Result<bool> {
-        let (repo_id, digest, tags, now) =
-            (repo.id, digest.clone(), tags.to_vec(), self.clock.now());
+    async fn tags_move(&self, tagging: &Tagging) -> Result<bool> {
+        let (tagging, now) = (tagging.clone(), self.clock.now());
         self.db
             .write(move |conn| {
-                if manifests_in_repo(conn, repo_id, std::slice::from_ref(&digest))?.is_empty() {
+                tagging.begin(conn)?;
+                let digest = std::slice::from_ref(&tagging.digest);
+                if manifests_in_repo(conn, tagging.repo.id, digest)?.is_empty() {
                     return Ok(false);
                 }
-                for tag in &tags {
-                    tag_put(conn, repo_id, tag.as_str(), &digest, now)?;
-                }
+                tagging.put(conn, now)?;
                 Ok(true)
             })
             .await
@@ -132,21 +142,24 @@ impl Registry {
 
     async fn manifest_store(
         &self,
-        repo: Repo,
+        tagging: Tagging,
         manifest: Manifest,
-        (digest, content): (Digest, Bytes),
-        tags: Vec<Tag>,
+        content: Bytes,
     ) -> Result<()> {
-        let account = repo.account.clone();
+        let account = tagging.repo.account.clone();
         let object = LooseObject {
             key: ObjectKey::Manifest(self.ids.fresh()),
             storage: account.storage.clone(),
         };
         // Checked before the object is written, to spare a refused push the trouble, and again, with the
         // rows held, in the transaction that counts.
-        let (checked, for_check) = (repo.clone(), manifest.clone());
+        let (checked, for_check) = (tagging.clone(), manifest.clone());
         self.db
-            .read(move |conn| references(conn, &checked, &for_check).map(|_| ()))
+            .read(move |conn| {
+                let repo = &checked.repo;
+                references(conn, repo, &for_check)?;
+                checked.refuse_blocked(conn, &repo.account.settings.tag_policies)
+            })
             .await?;
         let body = stream::iter([Ok(content.clone())]).boxed();
         self.object_write(&account, &object, Some(content.len() as u64), body)
@@ -156,9 +169,10 @@ impl Registry {
         let inserted = self
             .db
             .write(move |conn| {
-                let (blob_ids, children) = references(conn, &repo, &manifest)?;
+                tagging.begin(conn)?;
+                let (blob_ids, children) = references(conn, &tagging.repo, &manifest)?;
                 let new = NewManifest {
-                    digest,
+                    digest: tagging.digest.clone(),
                     media_type: manifest.media_type.clone(),
                     content: content.to_vec(),
                     object_id: stored.key.id(),
@@ -170,10 +184,8 @@ impl Registry {
                     blob_ids,
                     children,
                 };
-                let inserted = manifest_insert(conn, &repo, &new, now)?;
-                for tag in &tags {
-                    tag_put(conn, repo.id, tag.as_str(), &new.digest, now)?;
-                }
+                let inserted = manifest_insert(conn, &tagging.repo, &new, now)?;
+                tagging.put(conn, now)?;
                 Ok(inserted)
             })
             .await;

@@ -1,0 +1,201 @@
+//! What an account's settings say of a push of a manifest or a change of its tags.
+//!
+//! Tag policies are asked in the transaction that changes the tags, with the settings and the tags held. What a newcomer
+//! gets wrong: what was read before such a transaction may be old in it.
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Registry;
+use crate::{
+    db::{
+        Conn,
+        manifests::tag_put,
+        repos::{Repo, repo_hold},
+        tags::{tag_digest, tags_of},
+    },
+    error::{Code, Error, Result},
+    model::{
+        account::AccountSettings,
+        tag_policy::{TagChange, TagPolicy, blocking_policy},
+        validation_rule::Candidate,
+    },
+    oci::{Digest, FullRepoName, Manifest, ManifestKind, RepoName, Tag, media_type},
+};
+
+/// The largest config of an image whose labels are looked at. Configs have some KiB.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Tags that are to point at a manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Tagging {
+    pub(super) repo: Repo,
+    pub(super) name: RepoName,
+    pub(super) digest: Digest,
+    pub(super) tags: Vec<Tag>,
+}
+
+impl Tagging {
+    /// Holds what is needed to decide, and refuses what the account does not allow. It comes first in its transaction.
+    pub(super) fn begin(&self, conn: &mut Conn) -> Result<()> {
+        if self.tags.is_empty() {
+            return Ok(());
+        }
+        let settings = repo_hold(conn, &self.repo)?;
+        settings.refuse_in_maintenance()?;
+        self.refuse_blocked(conn, &settings.tag_policies)
+    }
+
+    /// Refuses tags that a policy blocks.
+    pub(super) fn refuse_blocked(&self, conn: &mut Conn, policies: &[TagPolicy]) -> Result<()> {
+        if policies.is_empty() {
+            return Ok(());
+        }
+        for tag in &self.tags {
+            let change = match tag_digest(conn, self.repo.id, tag)? {
+                None => TagChange::Create,
+                Some(before) if before == self.digest => continue,
+                Some(_) => TagChange::Move,
+            };
+            refuse(policies, change, &self.name, tag)?;
+        }
+        Ok(())
+    }
+
+    /// Points the tags at the manifest.
+    pub(super) fn put(&self, conn: &mut Conn, now: DateTime<Utc>) -> Result<()> {
+        for tag in &self.tags {
+            tag_put(conn, self.repo.id, tag.as_str(), &self.digest, now)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to delete a tag that a policy protects. It holds what it has looked at.
+pub(super) fn refuse_tag_delete(
+    conn: &mut Conn,
+    repo: &Repo,
+    name: &RepoName,
+    tag: &Tag,
+) -> Result<()> {
+    let settings = repo_hold(conn, repo)?;
+    refuse(&settings.tag_policies, TagChange::Delete, name, tag)
+}
+
+/// Refuses to delete a manifest with a tag that a policy protects. It holds what it has looked at.
+pub(super) fn refuse_manifest_delete(
+    conn: &mut Conn,
+    repo: &Repo,
+    name: &RepoName,
+    digest: &Digest,
+) -> Result<()> {
+    let policies = repo_hold(conn, repo)?.tag_policies;
+    if policies.is_empty() {
+        return Ok(());
+    }
+    for tag in tags_of(conn, repo.id, digest)? {
+        refuse(&policies, TagChange::Delete, name, &tag)?;
+    }
+    Ok(())
+}
+
+fn refuse(policies: &[TagPolicy], change: TagChange, repo: &RepoName, tag: &Tag) -> Result<()> {
+    let Some(number) = blocking_policy(policies, change, repo, tag) else {
+        return Ok(());
+    };
+    let what = match change {
+        TagChange::Create => "set",
+        TagChange::Move => "moved to another manifest",
+        TagChange::Delete => "deleted",
+    };
+    let message =
+        format!("tag {tag} cannot be {what}: the account's tag_policies[{number}] blocks it");
+    let detail = json!({ "tag": tag.as_str(), "number": number, "policy": policies.get(number) });
+    Err(Error::with_message(Code::Denied, message).with_detail(detail))
+}
+
+impl Registry {
+    /// Refuses a manifest that does not satisfy the account's validation rule. Indexes have no config to look at; their
+    /// manifests are pushed one by one.
+    pub(super) async fn manifest_refuse_invalid(
+        &self,
+        name: &FullRepoName,
+        settings: &AccountSettings,
+        manifest: &Manifest,
+    ) -> Result<()> {
+        let Some(rule) = &settings.validation else {
+            return Ok(());
+        };
+        if manifest.kind == ManifestKind::Index {
+            return Ok(());
+        }
+        let may_be_missing = settings.allow_sparse_manifests;
+        let labels = self.labels(name, manifest, may_be_missing).await?;
+        let (rule, repo, manifest) = (rule.clone(), name.repo.clone(), manifest.clone());
+        // An expression takes its time.
+        let judged = tokio::task::spawn_blocking(move || {
+            rule.refusal(Candidate {
+                repo: &repo,
+                media_type: &manifest.media_type,
+                artifact_type: manifest.artifact_type.as_deref(),
+                labels: &labels,
+                layers: &manifest.blobs,
+            })
+        });
+        match judged.await.map_err(Error::internal)? {
+            None => Ok(()),
+            Some(reason) => Err(Error::with_message(Code::Denied, reason)),
+        }
+    }
+
+    /// The labels in an image's config; none if the config is of another kind, or is not here and need not be.
+    async fn labels(
+        &self,
+        name: &FullRepoName,
+        manifest: &Manifest,
+        may_be_missing: bool,
+    ) -> Result<BTreeMap<String, String>> {
+        let config = manifest.config.as_ref().filter(|config| {
+            let media_type = config.media_type.as_deref();
+            media_type.is_some_and(media_type::is_image_config)
+        });
+        let Some(config) = config else {
+            return Ok(BTreeMap::new());
+        };
+        let content = self
+            .blob_read(name, &config.digest, MAX_CONFIG_BYTES)
+            .await?;
+        let Some(content) = content else {
+            if may_be_missing {
+                return Ok(BTreeMap::new());
+            }
+            return Err(Error::new(Code::ManifestBlobUnknown)
+                .with_detail(json!({ "digest": config.digest.as_str() })));
+        };
+        let config: ImageConfig = serde_json::from_slice(&content).map_err(not_a_config)?;
+        Ok(config
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default())
+    }
+}
+
+fn not_a_config(error: impl fmt::Display) -> Error {
+    let message = "the config of the image cannot be read, so that its labels are not known";
+    Error::with_message(Code::ManifestInvalid, message).caused_by(error.to_string())
+}
+
+/// The part of an image's config that rules look at (OCI image spec, config.md).
+#[derive(Deserialize)]
+struct ImageConfig {
+    config: Option<ExecutionParameters>,
+}
+
+#[derive(Deserialize)]
+struct ExecutionParameters {
+    #[serde(rename = "Labels")]
+    labels: Option<BTreeMap<String, String>>,
+}
