@@ -85,7 +85,7 @@ fn routes(config: &mut web::ServiceConfig) {
 
 /// The management API.
 fn admin_routes(config: &mut web::ServiceConfig) {
-    use admin::{accounts, me, personal_tokens, robots, storage_migrate, users};
+    use admin::{accounts, explain, me, personal_tokens, robots, storage_migrate, users};
     config
         .service(Endpoint::admin("/api/v1/accounts").get(accounts::list))
         .service(
@@ -94,6 +94,7 @@ fn admin_routes(config: &mut web::ServiceConfig) {
                 .put(accounts::put)
                 .delete(accounts::delete),
         )
+        .service(Endpoint::admin("/api/v1/accounts/{account}/explain").get(explain::get))
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/storage/migrate")
                 .get(storage_migrate::get)

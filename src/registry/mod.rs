@@ -17,6 +17,7 @@ pub mod chunk_write;
 mod copy_stream;
 mod delete_blob;
 mod delete_manifest;
+pub mod explain;
 mod health;
 mod login;
 mod loose_objects;

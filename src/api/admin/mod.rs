@@ -3,6 +3,7 @@
 //! Every handler finds out who asks first: nobody learns from an error what is there without a login.
 
 pub mod accounts;
+pub mod explain;
 pub mod login_providers;
 pub mod me;
 pub mod personal_tokens;
