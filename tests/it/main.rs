@@ -9,6 +9,7 @@ mod faults;
 mod identity;
 mod isolation;
 mod migrations;
+mod policies;
 mod process;
 mod rules;
 mod support;
