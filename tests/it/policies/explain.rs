@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
 use super::sent;
-use crate::support::{Setup, TestRegistry};
+use crate::support::TestRegistry;
 
 fn path(account: &str, query: &[(&str, &str)]) -> String {
     let query = Serializer::new(String::new()).extend_pairs(query).finish();
@@ -38,14 +38,17 @@ async fn told(registry: &TestRegistry, user: &str, question: (&str, &str), ip: &
 }
 
 async fn with_policies() -> TestRegistry {
-    let registry = Setup::default().start().await;
-    let issuerless = json!([
+    let registry = TestRegistry::start().await;
+    for repo in ["demo/public/a", "demo/frozen"] {
+        registry.push_image(repo, "v1", 1).await;
+    }
+    let policies = json!([
         { "match_repository": "public/.*", "permissions": ["anonymous_pull"] },
         { "match_username": "static:nobody", "match_cidr": "10.0.0.0/8", "permissions": ["pull", "push"] },
         { "match_repository": "frozen", "forbidden_permissions": ["push"] },
         { "match_username": ".*@corp/.*", "permissions": ["pull"] },
     ]);
-    registry.rbac(issuerless).await;
+    registry.rbac(policies).await;
     registry
 }
 
@@ -166,8 +169,6 @@ async fn every_reason_is_told_with_its_rule() {
 #[tokio::test]
 async fn what_is_explained_is_what_happens() {
     let registry = with_policies().await;
-    registry.push_image("demo/public/a", "v1", 1).await;
-    registry.push_image("demo/frozen", "v1", 1).await;
     for user in ["ann", "reader", "nobody", "other"] {
         for repo in ["public/a", "frozen"] {
             for (action, method, rest) in [
@@ -249,7 +250,7 @@ async fn a_narrowed_token_is_told_so_and_an_ended_robot_too() {
     );
     assert_eq!(answer["allowed"], false);
 
-    let robot = json!({ "name": "old", "permissions": ["pull"], "disabled": true });
+    let robot = json!({ "name": "old", "permissions": ["pull"], "is_disabled": true });
     let robots = registry.admin(Method::POST, "/api/v1/accounts/demo/robots");
     let (status, made) = sent(robots.json(&robot)).await;
     assert_eq!(status, 201, "{made}");
