@@ -56,19 +56,22 @@ impl PolicyMatch<'_> {
 
     /// Members that can never match, or leave everything out.
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut found = Vec::new();
-        let members: [(&str, Option<&str>, fn(&str) -> Option<Warning>); 4] = [
-            (
-                "match_repository",
-                Some(self.match_repository),
-                no_repository,
-            ),
-            ("except_repository", self.except_repository, no_repository),
-            ("match_tag", self.match_tag, no_tag),
-            ("except_tag", self.except_tag, no_tag),
+        let repositories = [
+            ("match_repository", Some(self.match_repository)),
+            ("except_repository", self.except_repository),
         ];
-        for (name, pattern, warning) in members {
-            found.extend(pattern.and_then(warning).map(|warning| warning.below(name)));
+        let tags = [
+            ("match_tag", self.match_tag),
+            ("except_tag", self.except_tag),
+        ];
+        let mut found = Vec::new();
+        for (name, pattern) in repositories {
+            let warning = pattern.and_then(no_repository);
+            found.extend(warning.map(|warning| warning.below(name)));
+        }
+        for (name, pattern) in tags {
+            let warning = pattern.and_then(no_tag);
+            found.extend(warning.map(|warning| warning.below(name)));
         }
         for (name, except, all) in [
             (

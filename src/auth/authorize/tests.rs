@@ -57,10 +57,8 @@ fn asked(permission: Permission, client: &str) -> Asked {
     }
 }
 
-#[test]
-fn who_may_do_what() {
-    use Permission::{Delete, Pull, Push};
-    let account = account(vec![
+fn policies_of_the_table() -> Vec<RbacPolicy> {
+    vec![
         policy(json!({"match_repository": "public/.*", "permissions": ["anonymous_pull"]})),
         policy(
             json!({"match_repository": "team/.*", "match_username": "static:ann|bob@d/p@d",
@@ -76,7 +74,13 @@ fn who_may_do_what() {
             json!({"match_username": "static:mallory|robot:acme.*", "match_cidr": "192.0.2.0/24",
             "forbidden_permissions": ["pull", "push"]}),
         ),
-    ]);
+    ]
+}
+
+#[test]
+fn who_may_do_what() {
+    use Permission::{Delete, Pull, Push};
+    let account = account(policies_of_the_table());
     let robot = rights("acme", &[Pull, Push], &["ci/.*"]);
     let robot = machine("robot:acme+ci", &robot);
     let everywhere = rights("acme", &[Pull], &[]);

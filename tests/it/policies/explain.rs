@@ -52,105 +52,54 @@ async fn with_policies() -> TestRegistry {
     registry
 }
 
+const NEAR: &str = "10.1.1.1";
+const FAR: &str = "192.0.2.1";
+
 #[tokio::test]
 async fn every_reason_is_told_with_its_rule() {
     let registry = with_policies().await;
-    let robot = json!({ "name": "ci", "permissions": ["pull"], "repositories": ["app"] });
-    let robots = registry.admin(Method::POST, "/api/v1/accounts/demo/robots");
-    assert_eq!(sent(robots.json(&robot)).await.0, 201);
-    let (near, far) = ("10.1.1.1", "192.0.2.1");
-    let (keystone, stranger) = ("u@corp/p@corp", "u@x/p@x");
-    let robot = "robot:demo+ci";
     for (user, question, ip, expected) in [
         (
             "",
             ("pull", "public/a"),
-            far,
+            FAR,
             json!([true, "policy", 0, null]),
         ),
         (
             "",
             ("pull", "app"),
-            far,
+            FAR,
             json!([false, "nothing_allows_it", null, null]),
         ),
         (
             "static:ann",
             ("push", "app"),
-            far,
+            FAR,
             json!([true, "grant", null, "given"]),
         ),
         (
             "static:ann",
             ("push", "frozen"),
-            far,
+            FAR,
             json!([false, "forbidden_by_policy", 2, "given"]),
         ),
         (
             "static:nobody",
             ("push", "app"),
-            near,
+            NEAR,
             json!([true, "policy", 1, "not_given"]),
         ),
         (
             "static:nobody",
             ("push", "app"),
-            far,
+            FAR,
             json!([false, "nothing_allows_it", null, "not_given"]),
         ),
         (
             "static:unheard",
             ("pull", "app"),
-            far,
+            FAR,
             json!([false, "nothing_allows_it", null, "not_given"]),
-        ),
-        (
-            robot,
-            ("pull", "app"),
-            far,
-            json!([true, "machine_rights", null, null]),
-        ),
-        (
-            "demo+ci",
-            ("push", "app"),
-            far,
-            json!([false, "nothing_allows_it", null, null]),
-        ),
-        (
-            robot,
-            ("push", "frozen"),
-            far,
-            json!([false, "forbidden_by_policy", 2, null]),
-        ),
-        (
-            keystone,
-            ("pull", "app"),
-            far,
-            json!([true, "policy", 3, "unknown"]),
-        ),
-        (
-            keystone,
-            ("push", "app"),
-            far,
-            json!([null, "grant_unknown", null, "unknown"]),
-        ),
-        (
-            stranger,
-            ("pull", "app"),
-            far,
-            json!([null, "grant_unknown", null, "unknown"]),
-        ),
-        (
-            stranger,
-            ("push", "frozen"),
-            far,
-            json!([false, "forbidden_by_policy", 2, "unknown"]),
-        ),
-        (
-            stranger,
-            ("pull", "public/a"),
-            far,
-            json!([true, "policy", 0, "unknown"]),
         ),
     ] {
         let actual = told(&registry, user, question, ip).await;
@@ -160,10 +109,65 @@ async fn every_reason_is_told_with_its_rule() {
         ("user", "static:nobody"),
         ("repository", "a"),
         ("action", "push"),
-        ("ip", near),
+        ("ip", NEAR),
     ];
     let (_, answer) = explain(&registry, "admin", &query).await;
     assert_eq!(answer["rule"]["policy"]["match_cidr"], "10.0.0.0/8");
+}
+
+#[tokio::test]
+async fn machines_have_rights_and_grants_of_keystone_are_not_known() {
+    let registry = with_policies().await;
+    let robot = json!({ "name": "ci", "permissions": ["pull"], "repositories": ["app"] });
+    let robots = registry.admin(Method::POST, "/api/v1/accounts/demo/robots");
+    assert_eq!(sent(robots.json(&robot)).await.0, 201);
+    let (keystone, stranger) = ("u@corp/p@corp", "u@x/p@x");
+    let robot = "robot:demo+ci";
+    for (user, question, expected) in [
+        (
+            robot,
+            ("pull", "app"),
+            json!([true, "machine_rights", null, null]),
+        ),
+        (
+            "demo+ci",
+            ("push", "app"),
+            json!([false, "nothing_allows_it", null, null]),
+        ),
+        (
+            robot,
+            ("push", "frozen"),
+            json!([false, "forbidden_by_policy", 2, null]),
+        ),
+        (
+            keystone,
+            ("pull", "app"),
+            json!([true, "policy", 3, "unknown"]),
+        ),
+        (
+            keystone,
+            ("push", "app"),
+            json!([null, "grant_unknown", null, "unknown"]),
+        ),
+        (
+            stranger,
+            ("pull", "app"),
+            json!([null, "grant_unknown", null, "unknown"]),
+        ),
+        (
+            stranger,
+            ("push", "frozen"),
+            json!([false, "forbidden_by_policy", 2, "unknown"]),
+        ),
+        (
+            stranger,
+            ("pull", "public/a"),
+            json!([true, "policy", 0, "unknown"]),
+        ),
+    ] {
+        let actual = told(&registry, user, question, FAR).await;
+        assert_eq!(actual, expected, "{user} {question:?}");
+    }
 }
 
 #[tokio::test]
