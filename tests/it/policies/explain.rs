@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
 use super::sent;
-use crate::support::TestRegistry;
+use crate::support::{Setup, TestRegistry};
 
 fn path(account: &str, query: &[(&str, &str)]) -> String {
     let query = Serializer::new(String::new()).extend_pairs(query).finish();
@@ -168,6 +168,65 @@ async fn machines_have_rights_and_grants_of_keystone_are_not_known() {
         let actual = told(&registry, user, question, FAR).await;
         assert_eq!(actual, expected, "{user} {question:?}");
     }
+}
+
+#[tokio::test]
+async fn service_identities_have_rights_and_grants_of_an_identity_provider_are_not_known() {
+    let corp = json!({ "issuer": "https://issuer.test", "audiences": ["kontor"] });
+    let issuer = move |config: &mut kontor::config::Config| {
+        let corp = serde_json::from_value(corp).unwrap();
+        config.auth.oidc.insert("corp".to_owned(), corp);
+    };
+    let registry = Setup::default().config(issuer).start().await;
+    registry
+        .settings(json!({
+            "service_identities": [
+                { "name": "deploy", "issuer": "corp", "match_claims": { "sub": "x" }, "permissions": ["pull", "push"],
+                  "repositories": ["app"] },
+            ],
+            "rbac_policies": [
+                { "match_username": "oidc.corp:ann", "permissions": ["pull"] },
+                { "match_username": "service:.*", "forbidden_permissions": ["push"] },
+            ],
+        }))
+        .await;
+    for (user, question, expected) in [
+        (
+            "service:demo+deploy",
+            ("pull", "app"),
+            json!([true, "machine_rights", null, null]),
+        ),
+        (
+            "demo+deploy",
+            ("pull", "other"),
+            json!([false, "nothing_allows_it", null, null]),
+        ),
+        (
+            "service:demo+deploy",
+            ("push", "app"),
+            json!([false, "forbidden_by_policy", 1, null]),
+        ),
+        (
+            "oidc.corp:ann",
+            ("pull", "app"),
+            json!([true, "policy", 0, "unknown"]),
+        ),
+        (
+            "oidc.corp:ann",
+            ("push", "app"),
+            json!([null, "grant_unknown", null, "unknown"]),
+        ),
+    ] {
+        let actual = told(&registry, user, question, FAR).await;
+        assert_eq!(actual, expected, "{user} {question:?}");
+    }
+    // A robot and a service identity are not mixed up.
+    let query = [
+        ("user", "robot:demo+deploy"),
+        ("repository", "app"),
+        ("action", "pull"),
+    ];
+    assert_eq!(explain(&registry, "admin", &query).await.0, 422);
 }
 
 #[tokio::test]
