@@ -71,6 +71,7 @@ codes! {
     BadRequest, "BAD_REQUEST", 400, "the request is not valid";
     InvalidField, "INVALID_FIELD", 422, "a member of the document cannot be accepted";
     NotFound, "NOT_FOUND", 404, "there is nothing here";
+    PreconditionFailed, "PRECONDITION_FAILED", 412, "the condition of the request is not met";
     Conflict, "CONFLICT", 409, "the request conflicts with what is there";
     RequestTimeout, "REQUEST_TIMEOUT", 408, "the request body arrived too slowly";
     PayloadTooLarge, "SIZE_INVALID", 413, "the request body is too large";

@@ -83,10 +83,41 @@ fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(v2::not_found));
 }
 
+/// Repositories in the management API. A repository's name has slashes, but no part of it begins with `_`.
+fn repository_routes(config: &mut web::ServiceConfig) {
+    use admin::repositories;
+    config
+        .service(Endpoint::admin("/api/v1/accounts/{account}/repositories").get(repositories::list))
+        .service(
+            Endpoint::admin(
+                "/api/v1/accounts/{account}/repositories/{repo:.+}/_manifests/{digest}",
+            )
+            .delete(repositories::manifest_delete),
+        )
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_manifests")
+                .get(repositories::manifests),
+        )
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}")
+                .delete(repositories::tag_delete),
+        )
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags")
+                .get(repositories::tags),
+        )
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}")
+                .delete(repositories::delete),
+        );
+}
+
 /// The management API.
 fn admin_routes(config: &mut web::ServiceConfig) {
-    use admin::{accounts, explain, me, personal_tokens, robots, storage_migrate, users};
+    use admin::{accounts, explain, info, me, personal_tokens, robots, storage_migrate, users};
     config
+        .service(Endpoint::admin("/api/v1").get(info::get))
+        .service(Endpoint::admin("/api/v1/").get(info::get))
         .service(Endpoint::admin("/api/v1/accounts").get(accounts::list))
         .service(
             Endpoint::admin("/api/v1/accounts/{account}")
@@ -105,6 +136,7 @@ fn admin_routes(config: &mut web::ServiceConfig) {
                 .get(robots::list)
                 .post(robots::post),
         )
+        .configure(repository_routes)
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/robots/{robot}")
                 .get(robots::get)

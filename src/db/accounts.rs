@@ -19,6 +19,7 @@ pub(super) struct AccountRow {
     storage: String,
     settings: String,
     is_deleting: bool,
+    version: i64,
 }
 
 impl AccountRow {
@@ -29,6 +30,7 @@ impl AccountRow {
             storage: self.storage,
             settings: serde_json::from_str(&self.settings).map_err(Error::internal)?,
             is_deleting: self.is_deleting,
+            version: self.version,
         })
     }
 }
@@ -47,6 +49,7 @@ pub fn account_insert(conn: &mut Conn, account: &Account, now: DateTime<Utc>) ->
         accounts::serves_namespace.eq(account.settings.serves_namespace.as_deref()),
         accounts::is_deleting.eq(account.is_deleting),
         accounts::created_at.eq(now.naive_utc()),
+        accounts::version.eq(account.version),
     );
     let count = on_backend!(conn, |c| diesel::insert_into(accounts::table)
         .values(row)
@@ -85,25 +88,63 @@ pub fn account_list(conn: &mut Conn) -> Result<Vec<Account>> {
     rows.into_iter().map(AccountRow::into_account).collect()
 }
 
-/// Stores changed settings; `false` if the account is gone.
-pub fn account_update(
+/// The auth tenants that have accounts.
+pub fn auth_tenant_list(conn: &mut Conn) -> Result<Vec<String>> {
+    Ok(accounts::table
+        .select(accounts::auth_tenant_id)
+        .distinct()
+        .order(accounts::auth_tenant_id)
+        .load(conn)?)
+}
+
+/// Up to `limit` accounts of the auth tenants, by name after `after`.
+pub fn account_page(
     conn: &mut Conn,
-    name: &AccountName,
-    settings: &AccountSettings,
-) -> Result<bool> {
-    let count = diesel::update(accounts::table.find(name.as_str()))
+    auth_tenants: &[String],
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Account>> {
+    let rows: Vec<AccountRow> = accounts::table
+        .filter(accounts::auth_tenant_id.eq_any(auth_tenants))
+        .filter(accounts::name.gt(after))
+        .order(accounts::name)
+        .limit(limit)
+        .select(AccountRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(AccountRow::into_account).collect()
+}
+
+/// The account of that name, held until the transaction ends.
+pub fn account_lock(conn: &mut Conn, name: &AccountName) -> Result<Option<Account>> {
+    if let Conn::Postgres(c) = conn {
+        let query = accounts::table.find(name.as_str()).select(accounts::name);
+        let _held: Option<String> = query.for_no_key_update().first(c).optional()?;
+    }
+    account_find(conn, name)
+}
+
+/// Stores changed settings, and gives the new version.
+pub fn account_update(conn: &mut Conn, account: &Account) -> Result<i64> {
+    let settings = &account.settings;
+    let version = account.version + 1;
+    diesel::update(accounts::table.find(account.name.as_str()))
         .set((
             accounts::settings.eq(to_json(settings)?),
             accounts::serves_namespace.eq(settings.serves_namespace.as_deref()),
+            accounts::version.eq(version),
         ))
         .execute(conn)?;
-    Ok(count == 1)
+    Ok(version)
 }
 
 /// Marks an account so that nothing new gets into it.
 pub fn account_mark_deleting(conn: &mut Conn, name: &AccountName) -> Result<()> {
     diesel::update(accounts::table.find(name.as_str()))
-        .set(accounts::is_deleting.eq(true))
+        .filter(accounts::is_deleting.eq(false))
+        .set((
+            accounts::is_deleting.eq(true),
+            accounts::version.eq(accounts::version + 1),
+        ))
         .execute(conn)?;
     Ok(())
 }

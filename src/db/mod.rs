@@ -10,6 +10,7 @@ pub mod blobs;
 pub mod consistency;
 pub mod containers;
 pub mod dialect;
+pub mod listings;
 pub mod loose_objects;
 pub mod manifests;
 mod migrate;

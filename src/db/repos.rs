@@ -8,13 +8,13 @@ use super::{
     Conn,
     accounts::{AccountRow, account_find},
     dialect::on_backend,
-    schema::{accounts, manifests, repos},
+    schema::{accounts, blob_mounts, blobs, manifests, repos},
     stored,
 };
 use crate::{
     error::{Code, Error, Result},
     model::account::{Account, AccountSettings},
-    oci::{AccountName, FullRepoName, RepoName},
+    oci::{AccountName, Digest, FullRepoName, RepoName},
 };
 
 /// A repository and the account that it lies in.
@@ -123,18 +123,6 @@ pub fn repo_page(
         .collect()
 }
 
-/// How many repositories of an account hold manifests.
-pub fn repo_count_with_manifests(conn: &mut Conn, account: &AccountName) -> Result<i64> {
-    let count = repos::table
-        .filter(repos::account_name.eq(account.as_str()))
-        .filter(diesel::dsl::exists(
-            manifests::table.filter(manifests::repo_id.eq(repos::id)),
-        ))
-        .count()
-        .get_result(conn)?;
-    Ok(count)
-}
-
 pub(super) fn full_name(account: &str, repo: &str) -> Result<FullRepoName> {
     let (account, repo): (AccountName, RepoName) = (stored(account)?, stored(repo)?);
     FullRepoName::new(account, repo).map_err(Error::internal)
@@ -143,5 +131,33 @@ pub(super) fn full_name(account: &str, repo: &str) -> Result<FullRepoName> {
 /// Removes an account's repositories, which hold no manifests and no uploads any more.
 pub fn repos_delete(conn: &mut Conn, account: &AccountName) -> Result<()> {
     diesel::delete(repos::table.filter(repos::account_name.eq(account.as_str()))).execute(conn)?;
+    Ok(())
+}
+
+/// Holds a repository until the transaction ends: nothing new can refer to it.
+pub fn repo_lock(conn: &mut Conn, repo_id: i64) -> Result<()> {
+    let query = repos::table.find(repo_id).select(repos::id);
+    let _held: Option<i64> = match conn {
+        Conn::Postgres(c) => query.for_update().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    };
+    Ok(())
+}
+
+/// Up to `limit` blobs that can be reached through a repository.
+pub fn repo_mounts(conn: &mut Conn, repo_id: i64, limit: i64) -> Result<Vec<Digest>> {
+    let digests: Vec<String> = blob_mounts::table
+        .inner_join(blobs::table)
+        .filter(blob_mounts::repo_id.eq(repo_id))
+        .order(blob_mounts::blob_id)
+        .limit(limit)
+        .select(blobs::digest)
+        .load(conn)?;
+    digests.iter().map(|digest| stored(digest)).collect()
+}
+
+/// Removes a repository; everything that belongs to it must be gone.
+pub fn repo_delete(conn: &mut Conn, repo_id: i64) -> Result<()> {
+    diesel::delete(repos::table.find(repo_id)).execute(conn)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ diesel::table! {
         serves_namespace -> Nullable<Text>,
         is_deleting -> Bool,
         created_at -> Timestamp,
+        version -> BigInt,
     }
 }
 

@@ -73,7 +73,10 @@ pub fn move_start(
     let at = now.naive_utc();
     // First the account, as `relocate` does: in another order the two could wait for each other for ever.
     diesel::update(accounts::table.find(account.as_str()))
-        .set(accounts::storage.eq(target))
+        .set((
+            accounts::storage.eq(target),
+            accounts::version.eq(accounts::version + 1),
+        ))
         .execute(conn)?;
     container_hold(conn, account, target)?;
     diesel::delete(storage_moves::table.find(account.as_str())).execute(conn)?;

@@ -206,6 +206,16 @@ pub fn loosen(
     Ok(objects)
 }
 
+/// The uploads of a repository.
+pub fn upload_ids(conn: &mut Conn, repo_id: i64) -> Result<Vec<UploadId>> {
+    let ids: Vec<String> = uploads::table
+        .filter(uploads::repo_id.eq(repo_id))
+        .order(uploads::id)
+        .select(uploads::id)
+        .load(conn)?;
+    ids.iter().map(|id| stored(id)).collect()
+}
+
 /// Ends all uploads of an account, which is being deleted, and notes their objects as loose.
 pub fn uploads_cancel_all(
     conn: &mut Conn,

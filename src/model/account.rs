@@ -46,6 +46,8 @@ pub struct Account {
     pub settings: AccountSettings,
     /// Its deletion has begun: nothing can be read or written any more.
     pub is_deleting: bool,
+    /// Grows with every change.
+    pub version: i64,
 }
 
 /// The part of an account that its owner can change.

@@ -2,13 +2,16 @@
 
 pub mod account;
 pub mod account_rights;
+pub mod difference;
 pub mod expression;
 pub mod gc_policy;
 pub mod identity;
 pub mod invalid_field;
+pub mod listing;
 pub mod pattern;
 pub mod permission;
 pub mod policy_match;
+pub mod precondition;
 pub mod rbac_policy;
 pub mod request_origin;
 pub mod revocation;

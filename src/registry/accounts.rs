@@ -1,34 +1,34 @@
-//! Accounts: create, show, list, change, delete.
+//! Accounts: create, show, list, change. `account_delete.rs` deletes them.
+//!
+//! An order says what an account shall be; a plan is the same after all checks, and a dry run ends there. What a
+//! newcomer gets wrong: what a plan has seen may have changed when it is carried out, so the transaction looks again.
 
 use storage_drivers::StorageError;
 
-use super::{Registry, access::AccountAccess, robots::robots_forget};
+use super::{
+    Registry,
+    tags::{Page, page_limit, page_marker},
+};
 use crate::{
     auth::driver::Identity,
     db::{
         Conn,
         accounts::{
-            account_delete, account_find, account_insert, account_list, account_mark_deleting,
-            account_update,
+            account_find, account_find_by_namespace, account_insert, account_lock, account_page,
+            account_update, auth_tenant_list,
         },
-        blobs::{blob_ids, blob_remove},
-        containers::{container_list, container_note},
-        loose_objects::loose_object_list,
-        repos::{repo_count_with_manifests, repos_delete},
-        storage_moves::move_forget,
-        uploads::uploads_cancel_all,
+        containers::container_note,
     },
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings, canonical_namespace},
+        listing::PageOrder,
         permission::Permission,
+        precondition::{Precondition, first_version},
         revocation::Revoked,
     },
     oci::AccountName,
 };
-
-/// How many blobs one transaction of a deletion takes.
-const BLOBS_PER_STEP: i64 = 200;
 
 /// What a client asks an account to be. What is missing stays as it is, or gets its default.
 #[derive(Debug, Clone, Default)]
@@ -39,22 +39,41 @@ pub struct AccountOrder {
     pub storage: Option<String>,
     /// The settings, as a whole.
     pub settings: AccountSettings,
+    /// What must be true of what is there.
+    pub condition: Precondition,
+}
+
+/// What an order would do.
+#[derive(Debug, Clone)]
+pub struct AccountPlan {
+    /// The account as it is; `None` if it would be created.
+    pub before: Option<Account>,
+    /// The account as it would be.
+    pub after: Account,
 }
 
 impl Registry {
-    /// The accounts that the user may see.
-    pub async fn accounts_list(&self, identity: &Identity) -> Result<Vec<Account>> {
+    /// A page of the accounts that the user may see, by name. The driver is asked once for each auth tenant.
+    pub async fn accounts_list(
+        &self,
+        identity: &Identity,
+        page: PageOrder,
+    ) -> Result<Page<Account>> {
         let mut visible = Vec::new();
-        for account in self.db.read(account_list).await? {
-            let tenant = &account.auth_tenant_id;
+        for tenant in self.db.read(auth_tenant_list).await? {
             if self
-                .driver_permits(Some(identity), Permission::View, tenant)
+                .driver_permits(Some(identity), Permission::View, &tenant)
                 .await?
             {
-                visible.push(account);
+                visible.push(tenant);
             }
         }
-        Ok(visible)
+        let ((rows, limit), after) = (page_limit(page.limit), page_marker(page.last));
+        let accounts = self
+            .db
+            .read(move |conn| account_page(conn, &visible, &after, rows))
+            .await?;
+        Ok(Page::cut(accounts, limit))
     }
 
     /// One account.
@@ -70,8 +89,32 @@ impl Registry {
         &self,
         identity: &Identity,
         name: &AccountName,
-        mut order: AccountOrder,
+        order: AccountOrder,
     ) -> Result<(Account, bool)> {
+        let condition = order.condition.clone();
+        let AccountPlan { before, after } = self.account_plan(identity, name, order).await?;
+        if before.is_some() {
+            return Ok((self.account_change(after, condition).await?, false));
+        }
+        let created = self.account_create(after.clone()).await;
+        match created {
+            Ok(()) => Ok((after, true)),
+            // Somebody else was faster.
+            Err(error) if error.code() == Code::Conflict && condition.must_be_new => {
+                self.refuse_existing(name).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What [`Registry::account_put`] would do, after all of its checks.
+    pub async fn account_plan(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+        mut order: AccountOrder,
+    ) -> Result<AccountPlan> {
         let namespace = order.settings.serves_namespace.take();
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
         // Patterns take a while to compile.
@@ -79,22 +122,50 @@ impl Registry {
         let valid = tokio::task::spawn_blocking(move || settings.validate()).await;
         valid.map_err(Error::internal)??;
         self.refuse_unknown_issuers(&order.settings)?;
-        let wanted = name.clone();
-        let existing = self
+        let (wanted, settings) = (name.clone(), order.settings.clone());
+        let (existing, is_namespace_free) = self
             .db
-            .read(move |conn| account_find(conn, &wanted))
+            .read(move |conn| {
+                let existing = account_find(conn, &wanted)?;
+                let refused = refuse_taken_namespace(conn, &wanted, &settings);
+                match refused {
+                    Err(error) if error.code() != Code::Conflict => Err(error),
+                    other => Ok((existing, other)),
+                }
+            })
             .await?;
-        if existing.is_some() {
-            let access = self
-                .account_access(identity, name, Permission::Change)
-                .await;
-            return match access {
-                Ok(access) => Ok((self.account_change(access, order).await?, false)),
-                // Names are shared by all tenants, so that one is taken cannot be hidden here.
-                Err(error) if error.code() == Code::NotFound => Err(name_taken(name)),
-                Err(error) => Err(error),
-            };
+        let condition = order.condition.clone();
+        let before = match existing {
+            None => None,
+            Some(_) => Some(self.account_to_change(identity, name).await?),
+        };
+        let after = match &before {
+            Some(account) => changed(account, order)?,
+            None => self.account_to_create(identity, name, order).await?,
+        };
+        condition.check(before.as_ref().map(|account| account.version))?;
+        is_namespace_free?;
+        Ok(AccountPlan { before, after })
+    }
+
+    async fn account_to_change(&self, identity: &Identity, name: &AccountName) -> Result<Account> {
+        let access = self
+            .account_access(identity, name, Permission::Change)
+            .await;
+        match access {
+            Ok(access) => Ok(access.account),
+            // Names are shared by all tenants, so that one is taken cannot be hidden here.
+            Err(error) if error.code() == Code::NotFound => Err(name_taken(name)),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn account_to_create(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+        order: AccountOrder,
+    ) -> Result<Account> {
         let auth_tenant_id = order.auth_tenant_id.ok_or_else(|| {
             let message = "it is needed to create an account: who owns it";
             Error::field("auth_tenant_id", message)
@@ -118,11 +189,25 @@ impl Registry {
             storage,
             settings: order.settings,
             is_deleting: false,
+            version: first_version(self.clock.now()),
         };
         self.backends
             .refuse_unless_allowed(&account.storage, &account)?;
-        self.account_create(account.clone()).await?;
-        Ok((account, true))
+        Ok(account)
+    }
+
+    /// Says so if an account that was not to be there is there.
+    async fn refuse_existing(&self, name: &AccountName) -> Result<()> {
+        let wanted = name.clone();
+        let found = self
+            .db
+            .read(move |conn| account_find(conn, &wanted))
+            .await?;
+        let condition = Precondition {
+            must_be_new: true,
+            ..Precondition::default()
+        };
+        condition.check(found.map(|account| account.version))
     }
 
     /// Prepares the storage and then stores the account: the other way round a crash would leave an
@@ -164,135 +249,64 @@ impl Registry {
         })
     }
 
-    async fn account_change(&self, access: AccountAccess, order: AccountOrder) -> Result<Account> {
-        let mut account = access.account;
-        let fixed = |what: &str, now: &str| {
-            let message = format!("it cannot be changed; it is {now:?}");
-            Err(Error::field(what, message))
-        };
-        match (&order.auth_tenant_id, &order.storage) {
-            (Some(tenant), _) if *tenant != account.auth_tenant_id => {
-                return fixed("auth_tenant_id", &account.auth_tenant_id);
-            }
-            (_, Some(storage)) if *storage != account.storage => {
-                let message = format!(
-                    "it cannot be changed here; it is {:?}. `kontor account migrate` moves an account, or POST to its storage/migrate",
-                    account.storage
-                );
-                return Err(Error::field("storage", message));
-            }
-            _ => {}
-        }
-        if account.is_deleting {
-            return Err(Error::with_message(
-                Code::Conflict,
-                "the account is being deleted",
-            ));
-        }
-        let before = std::mem::replace(&mut account.settings, order.settings);
-        let changed = account.clone();
+    /// Stores changed settings, if the account still meets the condition.
+    async fn account_change(&self, wanted: Account, condition: Precondition) -> Result<Account> {
         self.write_and_revoke(move |conn| {
-            refuse_taken_namespace(conn, &changed.name, &changed.settings)?;
-            if !account_update(conn, &changed.name, &changed.settings)? {
-                return Err(Error::with_message(Code::NotFound, "the account is gone"));
+            let gone = || Error::with_message(Code::NotFound, "the account is gone");
+            let mut account = account_lock(conn, &wanted.name)?.ok_or_else(gone)?;
+            condition.check(Some(account.version))?;
+            refuse_deleting(&account)?;
+            refuse_taken_namespace(conn, &wanted.name, &wanted.settings)?;
+            let before = std::mem::replace(&mut account.settings, wanted.settings);
+            if account.settings == before {
+                return Ok((account, Vec::new()));
             }
+            account.version = account_update(conn, &account)?;
             // Tokens of service identities that are gone or others now hold the old rights.
-            let now = &changed.settings.service_identities;
+            let now = &account.settings.service_identities;
             let lost = before.service_identities.iter();
             let lost = lost.filter(|identity| !now.contains(identity));
             let revoked = lost
-                .map(|identity| Revoked::Subject(identity.identity(&changed.name, "").to_string()));
-            Ok(((), revoked.collect()))
-        })
-        .await?;
-        Ok(account)
-    }
-
-    /// Deletes an account that holds no manifests any more, with its storage. It can be called again if
-    /// it breaks off.
-    pub async fn account_delete(&self, identity: &Identity, name: &AccountName) -> Result<()> {
-        let account = self
-            .account_access(identity, name, Permission::Change)
-            .await?
-            .account;
-        let wanted = name.clone();
-        self.db
-            .write(move |conn| {
-                let count = repo_count_with_manifests(conn, &wanted)?;
-                if count > 0 {
-                    let message = format!(
-                        "the account still has {count} repositories with manifests; delete those first"
-                    );
-                    return Err(Error::with_message(Code::Conflict, message));
-                }
-                account_mark_deleting(conn, &wanted)
-            })
-            .await?;
-        self.account_empty(&account).await?;
-        let wanted = name.clone();
-        let storages = self
-            .db
-            .read(move |conn| container_list(conn, &wanted))
-            .await?;
-        for storage in storages {
-            self.container_release(&account, &storage).await?;
-        }
-        let wanted = name.clone();
-        self.write_and_revoke(move |conn| {
-            move_forget(conn, &wanted)?;
-            robots_forget(conn, &wanted)?;
-            account_delete(conn, &wanted)?;
-            // Another tenant may make an account of this name.
-            let revoked = Revoked::Account(wanted.as_str().to_owned());
-            Ok(((), vec![revoked]))
+                .map(|identity| Revoked::Subject(identity.identity(&account.name, "").to_string()))
+                .collect();
+            Ok((account, revoked))
         })
         .await
     }
+}
 
-    /// Removes everything that lies in an account, a step at a time.
-    async fn account_empty(&self, account: &Account) -> Result<()> {
-        let now = self.clock.now();
-        let name = account.name.clone();
-        self.db
-            .write(move |conn| {
-                uploads_cancel_all(conn, &name, now)?;
-                repos_delete(conn, &name)
-            })
-            .await?;
-        loop {
-            let name = account.name.clone();
-            let removed = self
-                .db
-                .write(move |conn| {
-                    let ids = blob_ids(conn, &name, BLOBS_PER_STEP)?;
-                    for id in &ids {
-                        blob_remove(conn, &name, *id, now)?;
-                    }
-                    Ok(ids.len())
-                })
-                .await?;
-            if removed == 0 {
-                break;
-            }
+/// The account as it would be with the ordered settings.
+fn changed(account: &Account, order: AccountOrder) -> Result<Account> {
+    let fixed = |what: &str, now: &str| {
+        let message = format!("it cannot be changed; it is {now:?}");
+        Err(Error::field(what, message))
+    };
+    match (&order.auth_tenant_id, &order.storage) {
+        (Some(tenant), _) if *tenant != account.auth_tenant_id => {
+            return fixed("auth_tenant_id", &account.auth_tenant_id);
         }
-        let name = account.name.clone();
-        let objects = self
-            .db
-            .read(move |conn| loose_object_list(conn, &name))
-            .await?;
-        self.objects_delete(account, objects).await;
-        let name = account.name.clone();
-        let left = self
-            .db
-            .read(move |conn| loose_object_list(conn, &name))
-            .await?;
-        if left.is_empty() {
-            return Ok(());
+        (_, Some(storage)) if *storage != account.storage => {
+            let message = format!(
+                "it cannot be changed here; it is {:?}. `kontor account migrate` moves an account, or POST to its storage/migrate",
+                account.storage
+            );
+            return Err(Error::field("storage", message));
         }
-        Err(Error::unavailable(
-            "some objects could not be deleted; delete the account again",
-        ))
+        _ => {}
     }
+    refuse_deleting(account)?;
+    Ok(Account {
+        settings: order.settings,
+        ..account.clone()
+    })
+}
+
+fn refuse_deleting(account: &Account) -> Result<()> {
+    if account.is_deleting {
+        let message = "the account is being deleted";
+        return Err(Error::with_message(Code::Conflict, message));
+    }
+    Ok(())
 }
 
 fn name_taken(name: &AccountName) -> Error {
@@ -308,7 +322,7 @@ fn refuse_taken_namespace(
     let Some(namespace) = &settings.serves_namespace else {
         return Ok(());
     };
-    match crate::db::accounts::account_find_by_namespace(conn, namespace)? {
+    match account_find_by_namespace(conn, namespace)? {
         Some(other) if other != *name => Err(Error::with_message(
             Code::Conflict,
             format!("another account serves the namespace {namespace} already"),

@@ -88,6 +88,15 @@ impl Backends {
         &self.default
     }
 
+    /// The backends that every auth tenant may use.
+    pub fn open_names(&self) -> impl Iterator<Item = &str> {
+        let open = |(_, backend): &(&String, &Backend)| backend.auth_tenants.is_none();
+        self.backends
+            .iter()
+            .filter(open)
+            .map(|(name, _)| name.as_str())
+    }
+
     /// All backends.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn StorageDriver>)> {
         self.backends

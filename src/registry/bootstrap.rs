@@ -10,6 +10,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings},
+        precondition::first_version,
         user::{Grant, User},
     },
     oci::AccountName,
@@ -51,6 +52,7 @@ impl Registry {
                 storage: self.backends.default_name().to_owned(),
                 settings: AccountSettings::default(),
                 is_deleting: false,
+                version: first_version(self.clock.now()),
             })
             .await
             .or_else(|error| {

@@ -7,6 +7,7 @@
 //! whose loss would matter.
 
 pub mod access;
+mod account_delete;
 pub mod accounts;
 mod backends;
 pub mod bootstrap;
@@ -19,6 +20,7 @@ mod delete_blob;
 mod delete_manifest;
 pub mod explain;
 mod health;
+mod info;
 mod login;
 mod loose_objects;
 mod manifest_rules;
@@ -35,6 +37,7 @@ mod pull_manifest;
 pub mod push_blob;
 pub mod push_manifest;
 pub mod referrers;
+mod repositories;
 pub mod revoke;
 pub mod robots;
 mod service_login;

@@ -44,6 +44,13 @@ pub(super) fn page_limit(n: Option<u64>) -> (i64, usize) {
     (limit as i64 + 1, limit as usize)
 }
 
+/// The name after which a page begins. PostgreSQL refuses NUL in a text; no name has it, so what follows it changes
+/// nothing.
+pub(super) fn page_marker(last: Option<String>) -> String {
+    let last = last.unwrap_or_default();
+    last.split('\0').next().unwrap_or_default().to_owned()
+}
+
 impl Registry {
     /// Up to `n` tags after `last`, in ASCII order. `n = 0` is an empty page.
     pub async fn tags_list(
@@ -53,13 +60,12 @@ impl Registry {
         last: Option<String>,
     ) -> Result<Page<Tag>> {
         let (name, (rows, limit)) = (access.name().clone(), page_limit(n));
+        let last = page_marker(last);
         let tags = self
             .db
             .read(move |conn| {
                 let repo = repo_get(conn, &name)?;
-                // PostgreSQL refuses NUL in a text. No tag has it, so what follows it changes nothing.
-                let last = last.as_deref().and_then(|last| last.split('\0').next());
-                tag_page(conn, repo.id, last, rows)
+                tag_page(conn, repo.id, Some(&last), rows)
             })
             .await?;
         if limit == 0 {

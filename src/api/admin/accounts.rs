@@ -1,16 +1,24 @@
 //! `/api/v1/accounts`
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{account_name, document, from_value, identity, same_name};
+use super::{
+    account_name, document, from_value, identity,
+    parameters::{Parameters, precondition},
+    same_name,
+};
 use crate::{
     api::{Api, render::Problem},
-    error::Result,
-    model::account::{Account, AccountSettings},
+    error::{Error, Result},
+    model::{
+        account::{Account, AccountSettings},
+        difference::differences,
+        precondition::entity_tag,
+    },
     oci::AccountName,
-    registry::accounts::AccountOrder,
+    registry::accounts::{AccountOrder, AccountPlan},
 };
 
 /// The largest document that describes an account.
@@ -70,28 +78,43 @@ fn order(name: &AccountName, document: Map<String, Value>) -> Result<AccountOrde
         auth_tenant_id: head.auth_tenant_id,
         storage: head.storage,
         settings: from_value(Value::Object(settings))?,
+        condition: Default::default(),
     })
 }
 
 /// The accounts that the user may see.
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
-    let accounts = api.registry.accounts_list(&identity).await?;
-    let accounts: Vec<AccountView> = accounts.into_iter().map(Into::into).collect();
-    Ok(HttpResponse::Ok().json(json!({ "accounts": accounts })))
+    let parameters = Parameters::read(&request, &["limit", "last"])?;
+    let page = api
+        .registry
+        .accounts_list(&identity, parameters.page()?)
+        .await?;
+    let last = page.items.last().map(|account| account.name.to_string());
+    let next = last.filter(|_| page.has_more);
+    let accounts: Vec<AccountView> = page.items.into_iter().map(Into::into).collect();
+    Ok(HttpResponse::Ok().json(json!({ "accounts": accounts, "next": next })))
+}
+
+/// An account with its entity tag.
+fn answer(mut response: HttpResponseBuilder, account: Account) -> HttpResponse {
+    response
+        .insert_header((header::ETAG, entity_tag(account.version)))
+        .json(json!({ "account": AccountView::from(account) }))
 }
 
 /// One account.
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
+    Parameters::read(&request, &[])?;
     let account = api
         .registry
         .account_get(&identity, &account_name(&request)?)
         .await?;
-    Ok(HttpResponse::Ok().json(json!({ "account": AccountView::from(account) })))
+    Ok(answer(HttpResponse::Ok(), account))
 }
 
-/// Makes the account be as the document says.
+/// Makes the account be as the document says, or says what that would change.
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
@@ -99,22 +122,46 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
+    let is_dry_run = Parameters::read(&request, &["dry_run"])?.flag("dry_run")?;
+    let condition = precondition(&request)?;
     let document = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
-    let order = order(&name, document)?;
+    let order = AccountOrder {
+        condition,
+        ..order(&name, document)?
+    };
+    if is_dry_run {
+        let plan = api.registry.account_plan(&identity, &name, order).await?;
+        return Ok(HttpResponse::Ok().json(dry_run(plan)?));
+    }
     let (account, is_new) = api.registry.account_put(&identity, &name, order).await?;
-    let mut response = if is_new {
+    let response = if is_new {
         HttpResponse::Created()
     } else {
         HttpResponse::Ok()
     };
-    Ok(response.json(json!({ "account": AccountView::from(account) })))
+    Ok(answer(response, account))
+}
+
+/// What an order would change.
+fn dry_run(plan: AccountPlan) -> Result<Value> {
+    let shown = |account| serde_json::to_value(AccountView::from(account));
+    let is_new = plan.before.is_none();
+    let before = plan.before.map_or(Ok(json!({})), shown);
+    let (before, after) = (
+        before.map_err(Error::internal)?,
+        shown(plan.after).map_err(Error::internal)?,
+    );
+    let changes = differences(&before, &after);
+    Ok(json!({ "dry_run": true, "created": is_new, "changes": changes, "account": after }))
 }
 
 /// Deletes an account that holds no manifests.
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
+    Parameters::read(&request, &[])?;
+    let condition = precondition(&request)?;
     api.registry
-        .account_delete(&identity, &account_name(&request)?)
+        .account_delete(&identity, &account_name(&request)?, condition)
         .await?;
     Ok(HttpResponse::NoContent().finish())
 }

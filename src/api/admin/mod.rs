@@ -4,9 +4,12 @@
 
 pub mod accounts;
 pub mod explain;
+pub mod info;
 pub mod login_providers;
 pub mod me;
+mod parameters;
 pub mod personal_tokens;
+pub mod repositories;
 pub mod robots;
 pub mod storage_migrate;
 pub mod users;
@@ -27,7 +30,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    oci::AccountName,
+    oci::{AccountName, FullRepoName},
     registry::caller::Actor,
 };
 
@@ -40,7 +43,7 @@ pub async fn not_found() -> Result<HttpResponse, Problem> {
 }
 
 /// Who asks.
-async fn identity(request: &HttpRequest, api: &Api) -> Result<Actor> {
+pub(super) async fn identity(request: &HttpRequest, api: &Api) -> Result<Actor> {
     let challenged = |error: Error| error.with_header("WWW-Authenticate", "Basic realm=\"kontor\"");
     let offered = api_authorization(request).map_err(challenged)?;
     let origin = request_origin(request, api);
@@ -50,17 +53,24 @@ async fn identity(request: &HttpRequest, api: &Api) -> Result<Actor> {
 }
 
 /// The account in the path.
-fn account_name(request: &HttpRequest) -> Result<AccountName> {
+pub(super) fn account_name(request: &HttpRequest) -> Result<AccountName> {
     let name: AccountName = path_value(request, "account", Code::NameInvalid)?;
     RequestFacts::set_account(request, name.as_str());
     Ok(name)
+}
+
+/// The repository in the path, below the account.
+pub(super) fn repo_name(request: &HttpRequest) -> Result<FullRepoName> {
+    let repo = path_value(request, "repo", Code::NameInvalid)?;
+    FullRepoName::new(account_name(request)?, repo)
+        .map_err(|error| Error::with_message(Code::NameInvalid, error.to_string()))
 }
 
 /// How JSON writes the character 0.
 const NUL: &[u8] = b"\\u0000";
 
 /// The JSON document that a client sends.
-async fn document<T: DeserializeOwned>(
+pub(super) async fn document<T: DeserializeOwned>(
     payload: web::Payload,
     api: &Api,
     limit_bytes: usize,
@@ -84,7 +94,7 @@ async fn document<T: DeserializeOwned>(
 }
 
 /// Reads a part of a document, and says which member is wrong.
-fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
+pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_path_to_error::deserialize(value)
         .map_err(|error| Error::field(&error.path().to_string(), error.inner()))
 }

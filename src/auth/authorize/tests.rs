@@ -18,6 +18,7 @@ fn account(policies: Vec<RbacPolicy>) -> Account {
             ..AccountSettings::default()
         },
         is_deleting: false,
+        version: 1,
     }
 }
 

@@ -203,7 +203,7 @@ async fn an_account_with_manifests_is_kept_and_an_emptied_one_goes_with_all_its_
         409,
     )
     .await;
-    assert!(detail.contains("1 repositories with manifests"), "{detail}");
+    assert!(detail.contains("still has 1 manifests"), "{detail}");
     let head = registry
         .admin(Method::HEAD, "/v2/demo/app/manifests/v1")
         .send()

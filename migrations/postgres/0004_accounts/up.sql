@@ -1,0 +1,9 @@
+-- Grows with every change of an account: what If-Match compares.
+ALTER TABLE accounts ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
+
+-- Accounts are listed by the auth tenants that somebody may see.
+CREATE INDEX accounts_by_auth_tenant ON accounts (auth_tenant_id, name);
+
+-- The tags of a page of manifests are read in the order of the index.
+DROP INDEX tags_by_digest;
+CREATE INDEX tags_by_digest ON tags (repo_id, digest, name);

@@ -1,0 +1,150 @@
+//! Deleting an account: first its owner deletes the manifests, then this takes the rest, a step at a time.
+//!
+//! It can break off anywhere and be called again: what was noted as loose is deleted by the next call. What a newcomer
+//! gets wrong: an account that is marked takes nothing new, but what was in it is there until its objects are gone.
+
+use serde_json::json;
+
+use super::{Registry, robots::robots_forget};
+use crate::{
+    auth::driver::Identity,
+    db::{
+        accounts::{account_delete, account_lock, account_mark_deleting},
+        blobs::{blob_ids, blob_remove},
+        containers::container_list,
+        listings::{blob_count, remaining_in_account},
+        loose_objects::loose_object_list,
+        repos::repos_delete,
+        storage_moves::move_forget,
+        uploads::uploads_cancel_all,
+    },
+    error::{Code, Error, Result},
+    model::{
+        account::Account, listing::RemainingManifests, permission::Permission,
+        precondition::Precondition, revocation::Revoked,
+    },
+    oci::AccountName,
+};
+
+/// How many blobs one transaction of a deletion takes.
+const BLOBS_PER_STEP: i64 = 200;
+
+/// How many steps one request takes: a client should not have to wait for minutes.
+const STEPS_PER_REQUEST: usize = 10;
+
+/// How many of the manifests that are in the way a client is told.
+pub(super) const MANIFESTS_TOLD: i64 = 10;
+
+impl Registry {
+    /// Deletes an account that holds no manifests any more, with its storage. It can be called again if
+    /// it breaks off, and has to be while blobs remain.
+    pub async fn account_delete(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+        condition: Precondition,
+    ) -> Result<()> {
+        let account = self
+            .account_access(identity, name, Permission::Change)
+            .await?
+            .account;
+        let wanted = name.clone();
+        self.db
+            .write(move |conn| {
+                let account = account_lock(conn, &wanted)?;
+                condition.check(account.map(|account| account.version))?;
+                let remaining = remaining_in_account(conn, &wanted, MANIFESTS_TOLD)?;
+                if remaining.count > 0 {
+                    return Err(still_has("account", &remaining));
+                }
+                account_mark_deleting(conn, &wanted)
+            })
+            .await?;
+        self.account_empty(&account).await?;
+        let wanted = name.clone();
+        let storages = self
+            .db
+            .read(move |conn| container_list(conn, &wanted))
+            .await?;
+        for storage in storages {
+            self.container_release(&account, &storage).await?;
+        }
+        let wanted = name.clone();
+        self.write_and_revoke(move |conn| {
+            move_forget(conn, &wanted)?;
+            robots_forget(conn, &wanted)?;
+            account_delete(conn, &wanted)?;
+            // Another tenant may make an account of this name.
+            let revoked = Revoked::Account(wanted.as_str().to_owned());
+            Ok(((), vec![revoked]))
+        })
+        .await
+    }
+
+    /// Removes everything that lies in an account, a step at a time.
+    async fn account_empty(&self, account: &Account) -> Result<()> {
+        let now = self.clock.now();
+        let name = account.name.clone();
+        self.db
+            .write(move |conn| {
+                uploads_cancel_all(conn, &name, now)?;
+                repos_delete(conn, &name)
+            })
+            .await?;
+        for _ in 0..STEPS_PER_REQUEST {
+            let name = account.name.clone();
+            let removed = self
+                .db
+                .write(move |conn| {
+                    let ids = blob_ids(conn, &name, BLOBS_PER_STEP)?;
+                    for id in &ids {
+                        blob_remove(conn, &name, *id, now)?;
+                    }
+                    Ok(ids.len())
+                })
+                .await?;
+            if removed == 0 {
+                break;
+            }
+        }
+        let name = account.name.clone();
+        let objects = self
+            .db
+            .read(move |conn| loose_object_list(conn, &name))
+            .await?;
+        self.objects_delete(account, objects).await;
+        let name = account.name.clone();
+        let (left, blobs) = self
+            .db
+            .read(move |conn| {
+                let left = loose_object_list(conn, &name)?;
+                Ok((left, blob_count(conn, &name)?))
+            })
+            .await?;
+        if !left.is_empty() {
+            let message = "some objects could not be deleted; delete the account again";
+            return Err(Error::unavailable(message));
+        }
+        if blobs > 0 {
+            let message = format!(
+                "the account is being deleted and still has {blobs} blobs; delete the account again"
+            );
+            let detail = json!({ "remaining_blobs": { "count": blobs } });
+            return Err(Error::with_message(Code::Conflict, message).with_detail(detail));
+        }
+        Ok(())
+    }
+}
+
+/// The refusal to delete what has manifests; `what` is it?
+pub(super) fn still_has(what: &str, remaining: &RemainingManifests) -> Error {
+    let count = remaining.count;
+    let next: Vec<_> = remaining
+        .next
+        .iter()
+        .map(|(repository, digest)| json!({ "repository": repository, "digest": digest }))
+        .collect();
+    let detail = json!({ "remaining_manifests": { "count": count, "next": next } });
+    let message = format!("the {what} still has {count} manifests; delete those first");
+    Error::with_message(Code::Conflict, message).with_detail(detail)
+}

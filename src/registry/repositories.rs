@@ -1,0 +1,210 @@
+//! Repositories, manifests and tags for those who manage them: lists with sizes and times, and deletion.
+//!
+//! Deletions of manifests and tags are those of `/v2/`, so the same rules hold. What a newcomer gets wrong: a
+//! permission on some repositories of an account is none to see its list, as in the catalog; and a repository that
+//! somebody may not see looks like one that does not exist.
+
+use super::{
+    Registry,
+    access::{Delete, Demand, RepoAccess},
+    account_delete::{MANIFESTS_TOLD, still_has},
+    caller::{Actor, Authority, Caller},
+    tags::{Page, page_limit, page_marker},
+};
+use crate::{
+    auth::{challenge::Challenge, driver::Identity},
+    db::{
+        blobs::{BlobDelete, blob_delete},
+        listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
+        repos::{repo_delete, repo_find, repo_lock, repo_mounts},
+        uploads::{upload_cancel, upload_find, upload_ids},
+    },
+    error::{Code, Error, Result},
+    model::{
+        listing::{ManifestSummary, PageOrder, RepoSummary, TagSummary},
+        permission::Permission,
+    },
+    oci::{AccountName, FullRepoName, Reference},
+};
+
+/// How many blobs one transaction takes out of a repository that is being deleted.
+const BLOBS_PER_STEP: i64 = 200;
+
+impl Registry {
+    /// A page of an account's repositories by name, with those that hold no manifests.
+    pub async fn repositories_list(
+        &self,
+        identity: &Identity,
+        account: &AccountName,
+        page: PageOrder,
+    ) -> Result<Page<RepoSummary>> {
+        self.account_access(identity, account, Permission::View)
+            .await?;
+        let ((rows, limit), after) = (page_limit(page.limit), page_marker(page.last));
+        let account = account.clone();
+        let repos = self
+            .db
+            .read(move |conn| repo_summaries(conn, &account, &after, rows))
+            .await?;
+        Ok(Page::cut(repos, limit))
+    }
+
+    /// A page of a repository's manifests by digest.
+    pub async fn repository_manifests(
+        &self,
+        identity: &Identity,
+        name: &FullRepoName,
+        page: PageOrder,
+    ) -> Result<Page<ManifestSummary>> {
+        self.refuse_hidden(identity, name).await?;
+        let ((rows, limit), after) = (page_limit(page.limit), page_marker(page.last));
+        let name = name.clone();
+        let (manifests, is_cut) = self
+            .db
+            .read(move |conn| {
+                let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
+                manifest_summaries(conn, repo.id, &after, rows)
+            })
+            .await?;
+        let mut page = Page::cut(manifests, limit);
+        page.has_more |= is_cut;
+        Ok(page)
+    }
+
+    /// A page of a repository's tags by name.
+    pub async fn repository_tags(
+        &self,
+        identity: &Identity,
+        name: &FullRepoName,
+        page: PageOrder,
+    ) -> Result<Page<TagSummary>> {
+        self.refuse_hidden(identity, name).await?;
+        let ((rows, limit), after) = (page_limit(page.limit), page_marker(page.last));
+        let name = name.clone();
+        let tags = self
+            .db
+            .read(move |conn| {
+                let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
+                tag_summaries(conn, repo.id, &after, rows)
+            })
+            .await?;
+        Ok(Page::cut(tags, limit))
+    }
+
+    /// Deletes a manifest with its tags, or a tag alone.
+    pub async fn repository_content_delete(
+        &self,
+        actor: &Actor,
+        name: &FullRepoName,
+        reference: &Reference,
+    ) -> Result<()> {
+        let access = self.repository_delete_access(actor, name).await?;
+        self.manifest_delete(&access, reference).await
+    }
+
+    /// Deletes a repository that holds no manifests any more, with its blobs and uploads. It can be called again if it
+    /// breaks off.
+    pub async fn repository_delete(&self, actor: &Actor, name: &FullRepoName) -> Result<()> {
+        self.repository_delete_access(actor, name).await?;
+        while self.repository_empty(name).await? {}
+        let (name, now) = (name.clone(), self.clock.now());
+        let (account, objects) = self
+            .db
+            .write(move |conn| {
+                let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
+                let mut objects = Vec::new();
+                for id in upload_ids(conn, repo.id)? {
+                    if let Some(upload) = upload_find(conn, &name, id)? {
+                        objects.extend(upload_cancel(conn, &upload, now)?.unwrap_or_default());
+                    }
+                }
+                // Nothing gets in from here on; a push that is in the way is a conflict.
+                repo_lock(conn, repo.id)?;
+                let remaining = remaining_in_repo(conn, repo.id, MANIFESTS_TOLD)?;
+                if remaining.count > 0 {
+                    return Err(still_has("repository", &remaining));
+                }
+                if !repo_mounts(conn, repo.id, 1)?.is_empty() {
+                    let message = "somebody pushes to the repository; try again";
+                    return Err(Error::with_message(Code::Conflict, message));
+                }
+                repo_delete(conn, repo.id)?;
+                Ok((repo.account, objects))
+            })
+            .await?;
+        self.objects_delete(&account, objects).await;
+        Ok(())
+    }
+
+    /// Takes some blobs out of a repository without manifests; `false` if there were none.
+    async fn repository_empty(&self, name: &FullRepoName) -> Result<bool> {
+        let (name, now) = (name.clone(), self.clock.now());
+        let (account, count, objects) = self
+            .db
+            .write(move |conn| {
+                let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
+                let remaining = remaining_in_repo(conn, repo.id, MANIFESTS_TOLD)?;
+                if remaining.count > 0 {
+                    return Err(still_has("repository", &remaining));
+                }
+                let digests = repo_mounts(conn, repo.id, BLOBS_PER_STEP)?;
+                let mut objects = Vec::new();
+                for digest in &digests {
+                    match blob_delete(conn, &repo, digest, now)? {
+                        BlobDelete::Gone(loose) => objects.extend(loose),
+                        BlobDelete::Missing => {}
+                        BlobDelete::InUse { by } => {
+                            let message = format!("manifest {by} was pushed meanwhile");
+                            return Err(Error::with_message(Code::Conflict, message));
+                        }
+                    }
+                }
+                Ok((repo.account, digests.len(), objects))
+            })
+            .await?;
+        self.objects_delete(&account, objects).await;
+        Ok(count > 0)
+    }
+
+    /// Proves that somebody who manages may delete in a repository.
+    async fn repository_delete_access(
+        &self,
+        actor: &Actor,
+        name: &FullRepoName,
+    ) -> Result<RepoAccess<Delete>> {
+        // Who has logged in is not challenged.
+        let challenge = Challenge {
+            realm: String::new(),
+            service: String::new(),
+        };
+        let caller = Caller {
+            authority: Authority::User(actor.identity.clone()),
+            ..Caller::anonymous(challenge, None, actor.origin.clone())
+        };
+        let access = self
+            .repo_access(caller, name.clone(), Demand::default())
+            .await;
+        match access {
+            Err(error) if error.code() == Code::Denied => {
+                self.refuse_hidden(actor, name).await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Refuses a repository that the user may not see.
+    async fn refuse_hidden(&self, identity: &Identity, name: &FullRepoName) -> Result<()> {
+        if self
+            .user_may(Some(identity), name, Permission::View)
+            .await?
+        {
+            return Ok(());
+        }
+        Err(no_repository(name))
+    }
+}
+
+fn no_repository(name: &FullRepoName) -> Error {
+    Error::with_message(Code::NotFound, format!("there is no repository {name}"))
+}
