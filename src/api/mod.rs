@@ -8,6 +8,7 @@ mod admin;
 mod body;
 mod endpoint;
 mod extract;
+mod keppel;
 mod openapi;
 mod ops;
 mod origin;
@@ -76,6 +77,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(Endpoint::oci("/v2/{name:.+}/referrers/{digest}").get(referrers::list))
         .service(Endpoint::oci("/token").get(token::get).post(token::post))
         .configure(admin_routes)
+        .configure(keppel_routes)
         .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
         .service(web::resource("/healthz").route(web::get().to(ops::healthz)))
@@ -175,4 +177,48 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/openapi.json").route(web::get().to(openapi::json)))
         .service(web::resource("/api/docs").route(web::get().to(reference_page::get)))
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
+}
+
+/// A resource of Keppel's API.
+fn keppel_resource(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(keppel::method_not_allowed))
+}
+
+/// The API of Keppel.
+fn keppel_routes(config: &mut web::ServiceConfig) {
+    use keppel::{accounts, repositories};
+    config
+        .service(keppel_resource("/keppel/v1").get(keppel::info))
+        .service(keppel_resource("/keppel/v1/").get(keppel::info))
+        .service(keppel_resource("/keppel/v1/peers").get(keppel::peers))
+        .service(keppel_resource("/keppel/v1/accounts").get(accounts::list))
+        .service(
+            keppel_resource("/keppel/v1/accounts/{account}")
+                .get(accounts::get)
+                .put(accounts::put)
+                .delete(accounts::delete),
+        )
+        .service(
+            keppel_resource("/keppel/v1/accounts/{account}/repositories")
+                .get(repositories::list),
+        )
+        .service(
+            keppel_resource(
+                "/keppel/v1/accounts/{account}/repositories/{repo:.+}/_manifests/{digest}",
+            )
+            .delete(repositories::manifest_delete),
+        )
+        .service(
+            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_manifests")
+                .get(repositories::manifests),
+        )
+        .service(
+            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}")
+                .delete(repositories::tag_delete),
+        )
+        .service(
+            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}")
+                .delete(repositories::delete),
+        )
+        .service(web::resource("/keppel/{rest:.*}").to(keppel::not_found));
 }

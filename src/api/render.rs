@@ -97,11 +97,13 @@ impl ResponseError for Problem {
     }
 }
 
-fn status(error: &Error) -> StatusCode {
+/// The status of an error.
+pub(super) fn status(error: &Error) -> StatusCode {
     StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn response(error: &Error) -> HttpResponseBuilder {
+/// An answer with an error's status and headers.
+pub(super) fn response(error: &Error) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status(error));
     for (name, value) in error.headers() {
         // A value that cannot be a header is left out rather than turned into another error.
@@ -113,7 +115,7 @@ fn response(error: &Error) -> HttpResponseBuilder {
 }
 
 /// The one place where a request's error is logged.
-fn log(error: &Error) {
+pub(super) fn log(error: &Error) {
     let code = error.code().wire_name();
     let causes = error.causes();
     let causes = causes.as_deref().unwrap_or("-");

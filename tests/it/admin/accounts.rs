@@ -257,3 +257,319 @@ async fn an_account_with_manifests_is_kept_and_an_emptied_one_goes_with_all_its_
     assert_eq!(status, 204);
     assert_eq!(registry.object_count("demo").await, 0);
 }
+
+async fn etag(registry: &TestRegistry, name: &str) -> String {
+    let answer = get(registry, "admin", &format!("/api/v1/accounts/{name}")).await;
+    assert_eq!(answer.status(), 200);
+    answer.headers()["etag"].to_str().unwrap().to_owned()
+}
+
+/// A `PUT` of `demo` with a header.
+async fn put_if(registry: &TestRegistry, header: (&str, &str), document: Value) -> Response {
+    registry
+        .admin(Method::PUT, "/api/v1/accounts/demo")
+        .header(header.0, header.1)
+        .json(&document)
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_version_that_has_passed_changes_and_deletes_nothing() {
+    let registry = TestRegistry::start().await;
+    let first = etag(&registry, "demo").await;
+    let sparse = json!({ "allow_sparse_manifests": true });
+    let answer = put_if(&registry, ("if-match", &first), sparse.clone()).await;
+    assert_eq!(answer.status(), 200);
+    let second = answer.headers()["etag"].to_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    assert_eq!(etag(&registry, "demo").await, second);
+    // What changes nothing is no new version.
+    let answer = put_if(&registry, ("if-match", &second), sparse).await;
+    assert_eq!(answer.headers()["etag"], second);
+
+    let proxy = json!({ "proxy_downloads": true });
+    let answer = put_if(&registry, ("if-match", &first), proxy.clone()).await;
+    problem(answer, 412).await;
+    problem(put_if(&registry, ("if-none-match", "*"), proxy).await, 412).await;
+    let answer = put_if(&registry, ("if-none-match", &first), json!({})).await;
+    problem(answer, 400).await;
+    let path = "/api/v1/accounts/demo";
+    let delete = |tag: &str| {
+        registry
+            .admin(Method::DELETE, path)
+            .header("if-match", tag)
+            .send()
+    };
+    problem(delete(&first).await.unwrap(), 412).await;
+    let shown: Value = get(&registry, "admin", path).await.json().await.unwrap();
+    assert_eq!(shown["account"]["state"], "ready");
+    assert_eq!(shown["account"]["proxy_downloads"], false);
+    assert_eq!(delete(&second).await.unwrap().status(), 204);
+    // One of this name that is made later is another one.
+    let answer = put_if(
+        &registry,
+        ("if-match", &second),
+        json!({ "auth_tenant_id": "demo" }),
+    );
+    problem(answer.await, 412).await;
+    let answer = put_if(
+        &registry,
+        ("if-none-match", "*"),
+        json!({ "auth_tenant_id": "demo" }),
+    )
+    .await;
+    assert_eq!(answer.status(), 201);
+    assert!(![&first, &second].contains(&&etag(&registry, "demo").await));
+}
+
+#[tokio::test]
+async fn of_two_who_have_read_the_same_one_is_refused() {
+    let registry = TestRegistry::start().await;
+    for round in 0..5 {
+        let read = etag(&registry, "demo").await;
+        let host = |who: &str| json!({ "serves_namespace": format!("{who}{round}.example.org") });
+        let (ours, theirs) = tokio::join!(
+            put_if(&registry, ("if-match", &read), host("a")),
+            put_if(&registry, ("if-match", &read), host("b")),
+        );
+        let mut statuses = [ours.status().as_u16(), theirs.status().as_u16()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 412]);
+    }
+    let (ours, theirs) = tokio::join!(
+        registry
+            .admin(Method::PUT, "/api/v1/accounts/fresh")
+            .header("if-none-match", "*")
+            .json(&json!({ "auth_tenant_id": "demo" }))
+            .send(),
+        registry
+            .admin(Method::PUT, "/api/v1/accounts/fresh")
+            .header("if-none-match", "*")
+            .json(&json!({ "auth_tenant_id": "demo" }))
+            .send(),
+    );
+    let mut statuses = [
+        ours.unwrap().status().as_u16(),
+        theirs.unwrap().status().as_u16(),
+    ];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 412]);
+}
+
+/// A `PUT` that is only tried.
+async fn dry_run(registry: &TestRegistry, user: &str, name: &str, document: Value) -> Response {
+    registry
+        .as_user(
+            user,
+            Method::PUT,
+            &format!("/api/v1/accounts/{name}?dry_run=true"),
+        )
+        .json(&document)
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_would_change_and_changes_nothing() {
+    let registry = TestRegistry::start().await;
+    let before = etag(&registry, "demo").await;
+    let order =
+        json!({ "allow_sparse_manifests": true, "serves_namespace": "registry-1.docker.io" });
+    let answer = dry_run(&registry, "admin", "demo", order).await;
+    assert_eq!(answer.status(), 200);
+    let shown: Value = answer.json().await.unwrap();
+    assert_eq!(shown["created"], false);
+    assert_eq!(
+        shown["changes"],
+        json!([
+            { "path": "$.allow_sparse_manifests", "before": false, "after": true },
+            { "path": "$.serves_namespace", "before": null, "after": "docker.io" },
+        ])
+    );
+    assert_eq!(shown["account"]["serves_namespace"], "docker.io");
+    assert_eq!(etag(&registry, "demo").await, before);
+
+    let answer = dry_run(
+        &registry,
+        "admin",
+        "fresh",
+        json!({ "auth_tenant_id": "other" }),
+    )
+    .await;
+    assert_eq!(answer.status(), 200);
+    let shown: Value = answer.json().await.unwrap();
+    assert_eq!(shown["created"], true);
+    let path = json!({ "path": "$.auth_tenant_id", "before": null, "after": "other" });
+    assert!(shown["changes"].as_array().unwrap().contains(&path));
+    problem(get(&registry, "admin", "/api/v1/accounts/fresh").await, 404).await;
+    let tenant = storage_drivers::Tenant {
+        account: "fresh".into(),
+        auth_tenant_id: "other".into(),
+    };
+    let listed = registry.storage.list(&tenant).await;
+    assert_eq!(
+        listed.err().map(|error| error.label()),
+        Some("not_prepared"),
+        "there is no container"
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_makes_the_checks_of_a_change() {
+    let registry = TestRegistry::start().await;
+    let other = json!({ "auth_tenant_id": "other", "serves_namespace": "ghcr.io" });
+    assert_eq!(registry.account("second", other).await.status(), 201);
+    let bad_policy = json!([{ "match_repository": "(", "permissions": ["anonymous_pull"] }]);
+    for (user, name, document, status) in [
+        ("admin", "demo", json!({ "rbac_policies": bad_policy }), 422),
+        ("admin", "demo", json!({ "colour": 1 }), 422),
+        (
+            "admin",
+            "demo",
+            json!({ "serves_namespace": "ghcr.io" }),
+            409,
+        ),
+        ("admin", "fresh", json!({}), 422),
+        (
+            "admin",
+            "fresh",
+            json!({ "auth_tenant_id": "x", "storage": "nowhere" }),
+            403,
+        ),
+        ("ann", "demo", json!({}), 403),
+        ("other", "demo", json!({}), 409),
+        ("other", "fresh", json!({ "auth_tenant_id": "demo" }), 403),
+    ] {
+        let answer = dry_run(&registry, user, name, document.clone()).await;
+        let dry = problem(answer, status).await;
+        let path = format!("/api/v1/accounts/{name}");
+        let real = registry.as_user(user, Method::PUT, &path).json(&document);
+        assert_eq!(problem(real.send().await.unwrap(), status).await, dry);
+    }
+    for query in [
+        "dry_run=maybe",
+        "dry_run=",
+        "dryrun=true",
+        "dry_run=true&dry_run=true",
+    ] {
+        let path = format!("/api/v1/accounts/fresh?{query}");
+        let put = registry
+            .admin(Method::PUT, &path)
+            .json(&json!({ "auth_tenant_id": "demo" }));
+        problem(put.send().await.unwrap(), 422).await;
+    }
+    problem(get(&registry, "admin", "/api/v1/accounts/fresh").await, 404).await;
+}
+
+#[tokio::test]
+async fn the_pages_of_the_accounts_have_each_account_once_and_others_none() {
+    let registry = TestRegistry::start().await;
+    for number in 0..7 {
+        let tenant = if number % 2 == 0 { "demo" } else { "other" };
+        let name = format!("a{number}");
+        let answer = registry
+            .account(&name, json!({ "auth_tenant_id": tenant }))
+            .await;
+        assert_eq!(answer.status(), 201);
+    }
+    for (user, expected) in [
+        ("reader", vec!["a0", "a2", "a4", "a6", "demo"]),
+        ("other", vec!["a1", "a3", "a5"]),
+        (
+            "admin",
+            vec!["a0", "a1", "a2", "a3", "a4", "a5", "a6", "demo"],
+        ),
+        ("nobody", vec![]),
+    ] {
+        let mut names = Vec::new();
+        let mut path = "/api/v1/accounts?limit=2".to_owned();
+        loop {
+            let page: Value = get(&registry, user, &path).await.json().await.unwrap();
+            let accounts = page["accounts"].as_array().unwrap();
+            assert!(accounts.len() <= 2);
+            names.extend(
+                accounts
+                    .iter()
+                    .map(|a| a["name"].as_str().unwrap().to_owned()),
+            );
+            match page["next"].as_str() {
+                Some(next) => path = format!("/api/v1/accounts?limit=2&last={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(names, expected, "{user}");
+    }
+    for query in ["limit=0", "limit=x", "n=1", "limit=1&limit=2"] {
+        let path = format!("/api/v1/accounts?{query}");
+        problem(get(&registry, "admin", &path).await, 422).await;
+    }
+    let odd = get(
+        &registry,
+        "admin",
+        "/api/v1/accounts?last=a5%00&limit=99999",
+    )
+    .await;
+    let odd: Value = odd.json().await.unwrap();
+    assert_eq!(odd["accounts"][0]["name"], "a6");
+}
+
+#[tokio::test]
+async fn the_manifests_that_are_in_the_way_of_a_deletion_are_named() {
+    let registry = TestRegistry::start().await;
+    for number in 0..12 {
+        registry
+            .push_image("demo/app", &format!("v{number}"), number)
+            .await;
+    }
+    let mut rounds = 0;
+    loop {
+        let answer = registry
+            .admin(Method::DELETE, "/api/v1/accounts/demo")
+            .send()
+            .await
+            .unwrap();
+        if answer.status() == 204 {
+            break;
+        }
+        assert_eq!(answer.status(), 409);
+        let body: Value = answer.json().await.unwrap();
+        let remaining = &body["context"]["remaining_manifests"];
+        let next = remaining["next"].as_array().unwrap();
+        assert_eq!(remaining["count"], 12 - 10 * rounds);
+        assert_eq!(next.len(), if rounds == 0 { 10 } else { 2 });
+        for manifest in next {
+            assert_eq!(manifest["repository"], "app");
+            let digest = manifest["digest"].as_str().unwrap();
+            let path = format!("/api/v1/accounts/demo/repositories/app/_manifests/{digest}");
+            let deleted = registry.admin(Method::DELETE, &path).send().await.unwrap();
+            assert_eq!(deleted.status(), 204);
+        }
+        rounds += 1;
+    }
+    assert_eq!(rounds, 2);
+    assert_eq!(registry.object_count("demo").await, 0);
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_learns_how_to_and_no_more() {
+    let registry = TestRegistry::start().await;
+    let answer = registry.anonymous(Method::GET, "/api/v1").send().await;
+    let info: Value = answer.unwrap().json().await.unwrap();
+    assert_eq!(info["api_version"], "v1");
+    assert!(!info["auth_drivers"].as_array().unwrap().is_empty());
+    assert!(info.get("version").is_none() && info.get("storage_backends").is_none());
+    let info: Value = get(&registry, "nobody", "/api/v1")
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(info["storage_backends"], json!(["default"]));
+    assert!(info["version"].is_string());
+    let wrong = registry
+        .anonymous(Method::GET, "/api/v1")
+        .basic_auth("admin", Some("wrong"));
+    problem(wrong.send().await.unwrap(), 401).await;
+}

@@ -2,4 +2,6 @@
 
 mod accounts;
 mod openapi;
+mod keppel;
+mod repositories;
 mod storage_migrate;
