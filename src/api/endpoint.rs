@@ -7,7 +7,10 @@ use actix_web::{
     web,
 };
 
-use super::render::{OciError, Problem};
+use super::{
+    keppel::KeppelError,
+    render::{OciError, Problem},
+};
 use crate::error::{Code, Error};
 
 /// The form of the errors under a path.
@@ -15,6 +18,7 @@ use crate::error::{Code, Error};
 enum Form {
     Oci,
     Problem,
+    Keppel,
 }
 
 /// A path with the methods that it takes.
@@ -33,6 +37,11 @@ impl Endpoint {
     /// A path of the management API.
     pub fn admin(path: &str) -> Self {
         Self::new(path, Form::Problem)
+    }
+
+    /// A path of Keppel's API.
+    pub fn keppel(path: &str) -> Self {
+        Self::new(path, Form::Keppel)
     }
 
     fn new(path: &str, form: Form) -> Self {
@@ -97,6 +106,7 @@ impl HttpServiceFactory for Endpoint {
             let answer: actix_web::Error = match form {
                 Form::Oci => OciError(error).into(),
                 Form::Problem => Problem(error).into(),
+                Form::Keppel => KeppelError(error).into(),
             };
             std::future::ready(Err::<&str, _>(answer))
         };

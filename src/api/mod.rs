@@ -179,45 +179,39 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }
 
-/// A resource of Keppel's API.
-fn keppel_resource(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(keppel::method_not_allowed))
-}
-
 /// The API of Keppel.
 fn keppel_routes(config: &mut web::ServiceConfig) {
     use keppel::{accounts, repositories};
     config
-        .service(keppel_resource("/keppel/v1").get(keppel::info))
-        .service(keppel_resource("/keppel/v1/").get(keppel::info))
-        .service(keppel_resource("/keppel/v1/peers").get(keppel::peers))
-        .service(keppel_resource("/keppel/v1/accounts").get(accounts::list))
+        .service(Endpoint::keppel("/keppel/v1").get(keppel::info))
+        .service(Endpoint::keppel("/keppel/v1/").get(keppel::info))
+        .service(Endpoint::keppel("/keppel/v1/peers").get(keppel::peers))
+        .service(Endpoint::keppel("/keppel/v1/accounts").get(accounts::list))
         .service(
-            keppel_resource("/keppel/v1/accounts/{account}")
+            Endpoint::keppel("/keppel/v1/accounts/{account}")
                 .get(accounts::get)
                 .put(accounts::put)
                 .delete(accounts::delete),
         )
         .service(
-            keppel_resource("/keppel/v1/accounts/{account}/repositories")
-                .get(repositories::list),
+            Endpoint::keppel("/keppel/v1/accounts/{account}/repositories").get(repositories::list),
         )
         .service(
-            keppel_resource(
+            Endpoint::keppel(
                 "/keppel/v1/accounts/{account}/repositories/{repo:.+}/_manifests/{digest}",
             )
             .delete(repositories::manifest_delete),
         )
         .service(
-            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_manifests")
+            Endpoint::keppel("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_manifests")
                 .get(repositories::manifests),
         )
         .service(
-            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}")
+            Endpoint::keppel("/keppel/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}")
                 .delete(repositories::tag_delete),
         )
         .service(
-            keppel_resource("/keppel/v1/accounts/{account}/repositories/{repo:.+}")
+            Endpoint::keppel("/keppel/v1/accounts/{account}/repositories/{repo:.+}")
                 .delete(repositories::delete),
         )
         .service(web::resource("/keppel/{rest:.*}").to(keppel::not_found));

@@ -116,6 +116,18 @@ impl Modify for Logins {
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
+        admin::accounts::list,
+        admin::accounts::get,
+        admin::accounts::put,
+        admin::accounts::delete,
+        admin::explain::get,
+        admin::info::get,
+        admin::repositories::list,
+        admin::repositories::delete,
+        admin::repositories::manifests,
+        admin::repositories::manifest_delete,
+        admin::repositories::tags,
+        admin::repositories::tag_delete,
         admin::login_providers::list,
         admin::me::get,
         admin::personal_tokens::list,
@@ -167,7 +179,8 @@ mod tests {
         for endpoint in source.split("Endpoint::admin(\"").skip(1) {
             let (path, rest) = endpoint.split_once('"').unwrap();
             let (calls, _) = rest.split_once(".service(").unwrap_or((rest, ""));
-            let path = path.replace(":.+}", "}").replace(":.*}", "}");
+            let path = path.replace(":.+}", "}");
+            let path = path.trim_end_matches('/');
             for method in ["get", "post", "put", "delete"] {
                 if calls.contains(&format!(".{method}(")) {
                     found.insert(format!("{method} {path}"));

@@ -51,7 +51,7 @@ pub struct Account {
 }
 
 /// The part of an account that its owner can change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountSettings {
     /// Who may use which repositories beyond the grants of the auth tenant.
@@ -76,6 +76,7 @@ pub struct AccountSettings {
     pub proxy_downloads: bool,
     /// Networks whose clients are not redirected either.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub proxy_networks: Vec<IpNet>,
     /// Machines that log in with tokens of issuers that the operator trusts.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// A place where two documents differ.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Difference {
     /// Where, as a JSONPath (RFC 9535).
     pub path: String,

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// What becomes of images that match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GcAction {
     /// They are deleted.
@@ -20,7 +20,7 @@ pub enum GcAction {
 }
 
 /// A time of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GcTime {
     /// When it was pushed.
@@ -30,7 +30,7 @@ pub enum GcTime {
 }
 
 /// A unit of an age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum AgeUnit {
     /// Seconds.
     #[serde(rename = "s")]
@@ -53,7 +53,7 @@ pub enum AgeUnit {
 }
 
 /// An age, as it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Age {
     /// How many.
@@ -81,7 +81,7 @@ impl Age {
 }
 
 /// Which images of a repository are meant, by a time of theirs. One member besides `on` is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeConstraint {
     /// The time.
@@ -101,7 +101,7 @@ pub struct TimeConstraint {
 }
 
 /// One rule of an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GcPolicy {
     /// A regular expression over the repository's name inside the account; it must match the whole.

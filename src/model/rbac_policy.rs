@@ -17,7 +17,9 @@ use super::{
 use crate::oci::RepoName;
 
 /// What a policy may give or forbid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyPermission {
     /// Pull without logging in.
@@ -73,11 +75,12 @@ impl PolicyPermission {
 }
 
 /// One rule of an account.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RbacPolicy {
     /// The network that the request must come from.
     #[serde(deserialize_with = "network", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub match_cidr: Option<IpNet>,
     /// A regular expression over the repository's name inside the account; it must match the whole.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,7 @@ const COMMON: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
 const NOBODY: &str = "\u{1}nobody/\u{1}:nobody";
 
 /// A machine that may log in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceIdentity {
     /// Its name within the account: it logs in as `<account>+<name>`.
@@ -43,6 +43,7 @@ pub struct ServiceIdentity {
     /// JSON pointer (RFC 6901) to a claim inside another. Of a list one entry has to match.
     pub match_claims: BTreeMap<String, String>,
     /// What it may do: any of view, pull, push and delete.
+    #[schema(value_type = Vec<Permission>)]
     pub permissions: BTreeSet<Permission>,
     /// Where, as regular expressions over repositories of the account; everywhere if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

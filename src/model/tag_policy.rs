@@ -20,7 +20,7 @@ pub enum TagChange {
 }
 
 /// One rule of an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TagPolicy {
     /// A regular expression over the repository's name inside the account; it must match the whole.

@@ -47,7 +47,7 @@ static COMPILED: LazyLock<Cache<String, Arc<Expression>>> =
     LazyLock::new(|| Cache::new(REMEMBERED));
 
 /// What manifests must be like. Both members must be satisfied.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ValidationRule {
     /// An expression in CEL that must be true.

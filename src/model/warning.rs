@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// A member of a document that was accepted and has no effect, or not the one that it seems to have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Warning {
     /// Where, below the document: `tag_policies[0].match_tag`.
     pub path: String,

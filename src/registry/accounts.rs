@@ -22,10 +22,12 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings, canonical_namespace},
+        invalid_field::InvalidField,
         listing::PageOrder,
         permission::Permission,
         precondition::{Precondition, first_version},
         revocation::Revoked,
+        warning::Warning,
     },
     oci::AccountName,
 };
@@ -43,13 +45,15 @@ pub struct AccountOrder {
     pub condition: Precondition,
 }
 
-/// What an order would do.
+/// What an order would do, or has done.
 #[derive(Debug, Clone)]
 pub struct AccountPlan {
-    /// The account as it is; `None` if it would be created.
+    /// The account as it was; `None` if it is new.
     pub before: Option<Account>,
-    /// The account as it would be.
+    /// The account as it is then.
     pub after: Account,
+    /// What was accepted but cannot be meant so.
+    pub warnings: Vec<Warning>,
 }
 
 impl Registry {
@@ -84,21 +88,22 @@ impl Registry {
             .account)
     }
 
-    /// Makes the account be as ordered; `true` if it was created.
+    /// Makes the account be as ordered.
     pub async fn account_put(
         &self,
         identity: &Identity,
         name: &AccountName,
         order: AccountOrder,
-    ) -> Result<(Account, bool)> {
+    ) -> Result<AccountPlan> {
         let condition = order.condition.clone();
-        let AccountPlan { before, after } = self.account_plan(identity, name, order).await?;
-        if before.is_some() {
-            return Ok((self.account_change(after, condition).await?, false));
+        let plan = self.account_plan(identity, name, order).await?;
+        if plan.before.is_some() {
+            let after = self.account_change(plan.after, condition).await?;
+            return Ok(AccountPlan { after, ..plan });
         }
-        let created = self.account_create(after.clone()).await;
+        let created = self.account_create(plan.after.clone()).await;
         match created {
-            Ok(()) => Ok((after, true)),
+            Ok(()) => Ok(plan),
             // Somebody else was faster.
             Err(error) if error.code() == Code::Conflict && condition.must_be_new => {
                 self.refuse_existing(name).await?;
@@ -119,8 +124,11 @@ impl Registry {
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
         // Patterns take a while to compile.
         let settings = order.settings.clone();
-        let valid = tokio::task::spawn_blocking(move || settings.validate()).await;
-        valid.map_err(Error::internal)??;
+        let valid = tokio::task::spawn_blocking(move || {
+            settings.validate()?;
+            Ok::<_, InvalidField>(settings.warnings())
+        });
+        let warnings = valid.await.map_err(Error::internal)??;
         self.refuse_unknown_issuers(&order.settings)?;
         let (wanted, settings) = (name.clone(), order.settings.clone());
         let (existing, is_namespace_free) = self
@@ -145,7 +153,11 @@ impl Registry {
         };
         condition.check(before.as_ref().map(|account| account.version))?;
         is_namespace_free?;
-        Ok(AccountPlan { before, after })
+        Ok(AccountPlan {
+            before,
+            after,
+            warnings,
+        })
     }
 
     async fn account_to_change(&self, identity: &Identity, name: &AccountName) -> Result<Account> {

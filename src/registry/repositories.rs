@@ -12,7 +12,7 @@ use super::{
     tags::{Page, page_limit, page_marker},
 };
 use crate::{
-    auth::{challenge::Challenge, driver::Identity},
+    auth::{authorize::Asked, challenge::Challenge, driver::Identity},
     db::{
         blobs::{BlobDelete, blob_delete},
         listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
@@ -195,10 +195,12 @@ impl Registry {
 
     /// Refuses a repository that the user may not see.
     async fn refuse_hidden(&self, identity: &Identity, name: &FullRepoName) -> Result<()> {
-        if self
-            .user_may(Some(identity), name, Permission::View)
-            .await?
-        {
+        // No policy is about seeing a repository, so the address does not matter.
+        let asked = Asked {
+            permission: Permission::View,
+            client: None,
+        };
+        if self.user_may(Some(identity), name, asked).await? {
             return Ok(());
         }
         Err(no_repository(name))

@@ -2,7 +2,11 @@
 
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
 
 use super::{
     account_name, document, from_value, identity,
@@ -10,12 +14,17 @@ use super::{
     same_name,
 };
 use crate::{
-    api::{Api, render::Problem},
-    error::{Error, Result},
+    api::{
+        Api,
+        openapi::{InAccount, Problems},
+        render::Problem,
+    },
+    error::Result,
     model::{
         account::{Account, AccountSettings},
-        difference::differences,
-        precondition::entity_tag,
+        difference::{Difference, differences},
+        precondition::{Precondition, entity_tag},
+        warning::Warning,
     },
     oci::AccountName,
     registry::accounts::{AccountOrder, AccountPlan},
@@ -63,13 +72,96 @@ struct AccountHead {
     _state: Option<String>,
 }
 
-/// The names of the members of [`AccountHead`]; all others are settings.
-const HEAD: [&str; 4] = ["name", "auth_tenant_id", "storage", "state"];
+/// The members of [`AccountHead`], each with what it means; all others are settings.
+const HEAD: [(&str, &str); 4] = [
+    ("name", "The name; it is in the path, too."),
+    (
+        "auth_tenant_id",
+        "Who owns the account. Needed to make it; it never changes.",
+    ),
+    (
+        "storage",
+        "The storage backend; the registry's default for a new account. Another one needs a move.",
+    ),
+    ("state", "`ready` or `deleting`. It cannot be set."),
+];
+
+// The settings lie beside the other members, so the schema is put together, as serde puts the document together.
+impl utoipa::PartialSchema for AccountView {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = <AccountSettings as utoipa::PartialSchema>::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.description = Some("An account. What is shown can be sent back.".to_owned());
+            for (name, meaning) in HEAD {
+                let member = ObjectBuilder::new().schema_type(Type::String);
+                let member = member.description(Some(meaning)).build();
+                object.properties.insert(name.to_owned(), member.into());
+            }
+        }
+        schema
+    }
+}
+
+impl ToSchema for AccountView {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Account".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        AccountSettings::schemas(schemas);
+    }
+}
+
+/// One account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccountShown)]
+struct AccountAnswer {
+    account: AccountView,
+}
+
+/// A page of accounts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Accounts)]
+struct AccountsAnswer {
+    accounts: Vec<AccountView>,
+    /// The `last` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// What became of an order, or would.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccountPut)]
+struct PutAnswer {
+    account: AccountView,
+    /// Whether the account is new.
+    created: bool,
+    /// What is other than before.
+    changes: Vec<Difference>,
+    /// What was accepted but cannot be meant so, such as a policy that can never match.
+    warnings: Vec<Warning>,
+}
+
+impl From<AccountPlan> for PutAnswer {
+    fn from(put: AccountPlan) -> Self {
+        let as_value = |account: Account| serde_json::to_value(AccountView::from(account));
+        let created = put.before.is_none();
+        let before = put.before.map(as_value).and_then(Result::ok);
+        let before = before.unwrap_or_else(|| Value::Object(Map::new()));
+        let after = as_value(put.after.clone()).unwrap_or_default();
+        Self {
+            account: put.after.into(),
+            created,
+            changes: differences(&before, &after),
+            warnings: put.warnings,
+        }
+    }
+}
 
 /// Reads a document that describes an account. It is read in two parts, since serde cannot refuse unknown members of
 /// parts that are put together.
 fn order(name: &AccountName, document: Map<String, Value>) -> Result<AccountOrder> {
-    let is_head = |key: &str| HEAD.contains(&key);
+    let is_head = |key: &str| HEAD.iter().any(|(member, _)| *member == key);
     let (head, settings): (Map<_, _>, Map<_, _>) =
         document.into_iter().partition(|(key, _)| is_head(key));
     let head: AccountHead = from_value(Value::Object(head))?;
@@ -78,32 +170,46 @@ fn order(name: &AccountName, document: Map<String, Value>) -> Result<AccountOrde
         auth_tenant_id: head.auth_tenant_id,
         storage: head.storage,
         settings: from_value(Value::Object(settings))?,
-        condition: Default::default(),
+        condition: Precondition::default(),
     })
 }
 
-/// The accounts that the user may see.
+/// The accounts that the user may see, by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts",
+    operation_id = "accounts_list",
+    tag = "accounts",
+    params(
+        ("limit" = Option<u32>, Query, description = "how many; 1000 at most, and by default", minimum = 1),
+        ("last" = Option<String>, Query, description = "the last name of the page before"),
+    ),
+    responses((status = 200, description = "a page of accounts", body = AccountsAnswer), Problems),
+)]
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
-    let parameters = Parameters::read(&request, &["limit", "last"])?;
-    let page = api
-        .registry
-        .accounts_list(&identity, parameters.page()?)
-        .await?;
+    let page = Parameters::read(&request, &["limit", "last"])?.page()?;
+    let page = api.registry.accounts_list(&identity, page).await?;
     let last = page.items.last().map(|account| account.name.to_string());
-    let next = last.filter(|_| page.has_more);
-    let accounts: Vec<AccountView> = page.items.into_iter().map(Into::into).collect();
-    Ok(HttpResponse::Ok().json(json!({ "accounts": accounts, "next": next })))
+    let answer = AccountsAnswer {
+        next: last.filter(|_| page.has_more),
+        accounts: page.items.into_iter().map(Into::into).collect(),
+    };
+    Ok(HttpResponse::Ok().json(answer))
 }
 
-/// An account with its entity tag.
-fn answer(mut response: HttpResponseBuilder, account: Account) -> HttpResponse {
-    response
-        .insert_header((header::ETAG, entity_tag(account.version)))
-        .json(json!({ "account": AccountView::from(account) }))
-}
-
-/// One account.
+/// One account. Its `ETag` goes into `If-Match` of a change.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{account}",
+    operation_id = "account_get",
+    tag = "accounts",
+    params(InAccount),
+    responses(
+        (status = 200, description = "the account", body = AccountAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
+)]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     Parameters::read(&request, &[])?;
@@ -111,10 +217,33 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         .registry
         .account_get(&identity, &account_name(&request)?)
         .await?;
-    Ok(answer(HttpResponse::Ok(), account))
+    Ok(tagged(HttpResponse::Ok(), &account).json(AccountAnswer {
+        account: account.into(),
+    }))
 }
 
-/// Makes the account be as the document says, or says what that would change.
+/// Makes the account be as the document says.
+///
+/// All settings are replaced: what is left out gets its default. With `dry_run=true` nothing changes, and the answer is
+/// the one that the change would have.
+#[utoipa::path(
+    put,
+    path = "/api/v1/accounts/{account}",
+    operation_id = "account_put",
+    tag = "accounts",
+    params(
+        InAccount,
+        ("dry_run" = Option<bool>, Query, description = "says what would change"),
+        ("If-Match" = Option<String>, Header, description = "the `ETag` that the account must have"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: the account must be new"),
+    ),
+    request_body = AccountView,
+    responses(
+        (status = 200, description = "the account as it is now, or would be", body = PutAnswer),
+        (status = 201, description = "the account is new", body = PutAnswer),
+        Problems,
+    ),
+)]
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
@@ -129,33 +258,36 @@ pub async fn put(
         condition,
         ..order(&name, document)?
     };
-    if is_dry_run {
-        let plan = api.registry.account_plan(&identity, &name, order).await?;
-        return Ok(HttpResponse::Ok().json(dry_run(plan)?));
-    }
-    let (account, is_new) = api.registry.account_put(&identity, &name, order).await?;
-    let response = if is_new {
+    let put = if is_dry_run {
+        api.registry.account_plan(&identity, &name, order).await?
+    } else {
+        api.registry.account_put(&identity, &name, order).await?
+    };
+    let response = if put.before.is_none() && !is_dry_run {
         HttpResponse::Created()
     } else {
         HttpResponse::Ok()
     };
-    Ok(answer(response, account))
+    let mut response = match is_dry_run {
+        true => response,
+        false => tagged(response, &put.after),
+    };
+    Ok(response.json(PutAnswer::from(put)))
 }
 
-/// What an order would change.
-fn dry_run(plan: AccountPlan) -> Result<Value> {
-    let shown = |account| serde_json::to_value(AccountView::from(account));
-    let is_new = plan.before.is_none();
-    let before = plan.before.map_or(Ok(json!({})), shown);
-    let (before, after) = (
-        before.map_err(Error::internal)?,
-        shown(plan.after).map_err(Error::internal)?,
-    );
-    let changes = differences(&before, &after);
-    Ok(json!({ "dry_run": true, "created": is_new, "changes": changes, "account": after }))
-}
-
-/// Deletes an account that holds no manifests.
+/// Deletes an account that holds no manifests, with its storage. One that holds some is 409, and `context` says how many
+/// and which come first.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/accounts/{account}",
+    operation_id = "account_delete",
+    tag = "accounts",
+    params(
+        InAccount,
+        ("If-Match" = Option<String>, Header, description = "the `ETag` that the account must have"),
+    ),
+    responses((status = 204, description = "the account is gone"), Problems),
+)]
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     Parameters::read(&request, &[])?;
@@ -164,4 +296,10 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
         .account_delete(&identity, &account_name(&request)?, condition)
         .await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// An answer with the account's `ETag`.
+fn tagged(mut response: HttpResponseBuilder, account: &Account) -> HttpResponseBuilder {
+    response.insert_header((header::ETAG, entity_tag(account.version)));
+    response
 }

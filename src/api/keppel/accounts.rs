@@ -24,7 +24,14 @@ use crate::{
 const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// The settings that Keppel has as well.
-const SHARED: [&str; 4] = ["gc_policies", "rbac_policies", "tag_policies", "validation"];
+const SHARED: [&str; 6] = [
+    "gc_policies",
+    "in_maintenance",
+    "metadata",
+    "rbac_policies",
+    "tag_policies",
+    "validation",
+];
 
 /// How often an order is tried again that somebody else has passed.
 const MAX_TRIES: usize = 5;
@@ -41,17 +48,13 @@ struct Document {
 #[serde(default, deny_unknown_fields)]
 struct Head {
     auth_tenant_id: Option<String>,
-    metadata: Value,
-    /// Older clients send it; it never meant more than that a deletion is near.
-    #[serde(rename = "in_maintenance")]
-    _in_maintenance: Value,
     platform_filter: Value,
     replication: Value,
 }
 
 fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
         Value::Array(list) => list.is_empty(),
         Value::Object(members) => members.is_empty(),
         _ => false,
@@ -74,7 +77,7 @@ fn view(account: &Account) -> Result<Value> {
     let mut shown = shared(&account.settings)?;
     shown.insert("name".into(), json!(account.name.as_str()));
     shown.insert("auth_tenant_id".into(), json!(account.auth_tenant_id));
-    shown.insert("metadata".into(), Value::Null);
+    shown.entry("metadata").or_insert(Value::Null);
     if account.is_deleting {
         shown.insert("state".into(), json!("deleting"));
     }
@@ -126,8 +129,8 @@ pub async fn put(
             // Somebody has changed what of the settings is to stay.
             Err(error) if error.code() == Code::PreconditionFailed => {}
             Err(error) => return Err(error.into()),
-            Ok((account, _)) => {
-                return Ok(HttpResponse::Ok().json(json!({ "account": view(&account)? })));
+            Ok(put) => {
+                return Ok(HttpResponse::Ok().json(json!({ "account": view(&put.after)? })));
             }
         }
     }
@@ -186,14 +189,13 @@ fn bad_body(error: Error) -> Error {
 /// Refuses what only replicas have: there are none here.
 fn refuse_replicas(head: &Head, exists: bool) -> Result<()> {
     let what = [
-        ("metadata", &head.metadata),
         ("platform_filter", &head.platform_filter),
         ("replication", &head.replication),
     ];
     let Some((name, _)) = what.iter().find(|(_, value)| !is_empty(value)) else {
         return Ok(());
     };
-    if exists && *name != "metadata" {
+    if exists {
         let message = format!("the {name} of an account that exists cannot be changed");
         return Err(Error::with_message(Code::Conflict, message));
     }

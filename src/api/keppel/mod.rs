@@ -59,12 +59,6 @@ impl ResponseError for KeppelError {
     }
 }
 
-/// Another method on a path that exists.
-pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, KeppelError> {
-    let message = format!("{} is not supported here", request.method());
-    Err(Error::with_message(Code::Unsupported, message).into())
-}
-
 /// A path that does not exist.
 pub async fn not_found() -> Result<HttpResponse, KeppelError> {
     Err(Error::from(Code::NotFound).into())

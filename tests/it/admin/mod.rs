@@ -1,7 +1,8 @@
 //! The management API.
 
 mod accounts;
-mod openapi;
 mod keppel;
+mod openapi;
+mod preconditions;
 mod repositories;
 mod storage_migrate;
