@@ -176,7 +176,7 @@ async fn of_two_tenants_who_want_one_name_one_gets_it() {
     statuses.sort_unstable();
     // The later one finds the name taken, or finds its owner and may not change it.
     assert_eq!(statuses[0], 201, "{statuses:?}");
-    assert!([400, 409].contains(&statuses[1]), "{statuses:?}");
+    assert!([409, 422].contains(&statuses[1]), "{statuses:?}");
 }
 
 #[tokio::test]
@@ -572,4 +572,37 @@ async fn who_has_not_logged_in_learns_how_to_and_no_more() {
         .anonymous(Method::GET, "/api/v1")
         .basic_auth("admin", Some("wrong"));
     problem(wrong.send().await.unwrap(), 401).await;
+}
+
+#[tokio::test]
+async fn very_many_blobs_go_in_several_requests() {
+    let registry = TestRegistry::start().await;
+    registry
+        .db
+        .execute_for_tests(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2150) \
+             INSERT INTO blobs (account_name, digest, size_bytes, pushed_at) \
+             SELECT a.name, 'sha256:' || n.i, 0, a.created_at FROM n, accounts a WHERE a.name = 'demo'"
+                .to_owned(),
+        )
+        .await
+        .unwrap();
+    let before = etag(&registry, "demo").await;
+    let path = "/api/v1/accounts/demo";
+    let answer = registry.admin(Method::DELETE, path).send().await.unwrap();
+    assert_eq!(answer.status(), 409);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(
+        body["context"],
+        json!({ "remaining_blobs": { "count": 150 } })
+    );
+    let shown: Value = get(&registry, "admin", path).await.json().await.unwrap();
+    assert_eq!(shown["account"]["state"], "deleting");
+    assert_ne!(etag(&registry, "demo").await, before);
+    let keppel = get(&registry, "admin", "/keppel/v1/accounts/demo").await;
+    let keppel: Value = keppel.json().await.unwrap();
+    assert_eq!(keppel["account"]["state"], "deleting");
+    problem(dry_run(&registry, "admin", "demo", json!({})).await, 409).await;
+    let answer = registry.admin(Method::DELETE, path).send().await.unwrap();
+    assert_eq!(answer.status(), 204);
 }
