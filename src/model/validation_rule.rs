@@ -12,7 +12,10 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{expression::Expression, invalid_field::InvalidField};
+use super::{
+    expression::{Author, Expression},
+    invalid_field::InvalidField,
+};
 use crate::oci::{Descriptor, RepoName, media_type::OCI_MANIFEST};
 
 /// What an expression may name.
@@ -31,11 +34,11 @@ const MAX_REQUIRED_LABELS: usize = 64;
 /// The longest name of a label, in bytes.
 const MAX_LABEL_BYTES: usize = 256;
 
-/// How many labels or layers a manifest may have to be judged by an expression, which may loop twice over them.
-const MAX_ITEMS: usize = 512;
+/// How many labels or layers a manifest may have to be judged by an expression. Images have 127 layers at most.
+const MAX_ITEMS: usize = 256;
 
 /// How long the labels of a manifest may be together, in bytes, to be judged by an expression.
-const MAX_LABELS_BYTES: usize = 256 * 1024;
+const MAX_LABELS_BYTES: usize = 64 * 1024;
 
 /// The repository of the example that a new rule is tried on.
 const EXAMPLE_REPO: &str = "example";
@@ -99,8 +102,8 @@ impl ValidationRule {
             return Ok(());
         };
         let invalid = |reason: String| InvalidField::new("rule_for_manifest", reason);
-        let compiled =
-            Expression::compile(rule, &VARIABLES).map_err(|error| invalid(error.to_string()))?;
+        let compiled = Expression::compile(rule, &VARIABLES, Author::Tenant)
+            .map_err(|error| invalid(error.to_string()))?;
         // Nothing tells the type of an expression before it is evaluated. It may fail on the example.
         let repo: RepoName = EXAMPLE_REPO.parse().map_err(|_| invalid(String::new()))?;
         let example = Candidate {
@@ -174,7 +177,8 @@ fn compiled(rule: &str) -> Result<Arc<Expression>, String> {
     if let Some(known) = COMPILED.get(rule) {
         return Ok(known);
     }
-    let compiled = Expression::compile(rule, &VARIABLES).map_err(|error| error.to_string())?;
+    let compiled =
+        Expression::compile(rule, &VARIABLES, Author::Tenant).map_err(|error| error.to_string())?;
     let compiled = Arc::new(compiled);
     COMPILED.insert(rule.to_owned(), Arc::clone(&compiled));
     Ok(compiled)

@@ -3,11 +3,18 @@
 //! Tag policies are asked in the transaction that changes the tags, with the settings and the tags held. What a newcomer
 //! gets wrong: what was read before such a transaction may be old in it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, LazyLock},
+    thread,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::Registry;
 use crate::{
@@ -28,6 +35,15 @@ use crate::{
 
 /// The largest config of an image whose labels are looked at. Configs have some KiB.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// How long a push waits for its turn to be judged.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// Half of the cores may judge manifests: an expression takes its time, and its author may want it to.
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new((cores / 2).max(1)))
+});
 
 /// Tags that are to point at a manifest.
 #[derive(Debug, Clone)]
@@ -135,8 +151,11 @@ impl Registry {
         let may_be_missing = settings.allow_sparse_manifests;
         let labels = self.labels(name, manifest, may_be_missing).await?;
         let (rule, repo, manifest) = (rule.clone(), name.repo.clone(), manifest.clone());
-        // An expression takes its time.
+        let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&TURNS).acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::unavailable("too many manifests are judged at once"))?;
+        let turn = turn.map_err(Error::internal)?;
         let judged = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             rule.refusal(Candidate {
                 repo: &repo,
                 media_type: &manifest.media_type,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::config::ProviderConfig;
 use crate::model::{
-    expression::Expression,
+    expression::{Author, Expression},
     user::{ANY_AUTH_TENANT, Grant},
 };
 
@@ -70,7 +70,7 @@ impl Mapping {
         let compile = |key, source: &Option<String>, variables: &[&str]| {
             let compiled = source
                 .as_deref()
-                .map(|source| Expression::compile(source, variables));
+                .map(|source| Expression::compile(source, variables, Author::Operator));
             compiled.transpose().map_err(|error| MappingError {
                 key,
                 reason: error.to_string(),
