@@ -162,6 +162,9 @@ fn a_tenant_cannot_write_what_takes_long_or_becomes_large() {
         "(true ? a : b).all(x, x > 0)",
         "a.all(x, x.matches('y'))",
         "a.map(x, a).all(x, x.all(y, y))",
+        "a.map(x, @result)",
+        "a.map(x, `@result`)",
+        "a.map(x, __result__)",
     ] {
         assert!(taken(source).is_err(), "{source}");
     }
