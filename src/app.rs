@@ -163,6 +163,7 @@ impl App {
                     grace: Duration::from_secs(config.moves.grace_seconds),
                     bytes_per_second: config.moves.bytes_per_second,
                 },
+                quota_defaults: config.quotas.defaults(),
                 downloads: Downloads {
                     proxy_all: !config.downloads.redirect,
                     proxy_networks: config.downloads.proxy_networks.clone(),
@@ -235,6 +236,7 @@ impl App {
             },
             idle_timeout: self.config.idle_timeout(),
             metrics: self.metrics.clone(),
+            shows_quotas: self.config.quotas.metrics,
         };
         let options = ServerOptions {
             workers: server.workers,

@@ -1,11 +1,13 @@
 //! Logs and metrics: how they are set up, and every metric with its meaning.
 //!
-//! No repository, tag or user is ever a label: their number is for strangers to choose.
+//! No repository, tag or user is ever a label: their number is for strangers to choose. Accounts and auth tenants are
+//! labels of the quotas alone, which an operator switches on.
 
 use std::io::IsTerminal as _;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use storage_drivers::Observer;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -124,6 +126,41 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// What is used of one resource, and may be.
+#[derive(Debug)]
+pub struct QuotaFigure<'a> {
+    /// Whose book, the owner's name, the resource.
+    pub labels: [&'a str; 3],
+    /// What is used.
+    pub used: i64,
+    /// What may be; `None` is no limit.
+    pub limit: Option<u64>,
+}
+
+/// The quotas in Prometheus' text format. They are made anew for each scrape: an account that is gone must go there too.
+pub fn quotas_text(figures: &[QuotaFigure<'_>]) -> Result<Vec<u8>, prometheus::Error> {
+    const LABELS: [&str; 3] = ["of", "owner", "resource"];
+    let gauge = |name, help| IntGaugeVec::new(Opts::new(name, help), &LABELS);
+    let used = gauge(
+        "kontor_quota_used",
+        "What an account or auth tenant uses, uploads that go on included.",
+    )?;
+    let limit = gauge("kontor_quota_limit", "How much of it may be used.")?;
+    for figure in figures {
+        used.with_label_values(&figure.labels).set(figure.used);
+        if let Some(most) = figure.limit {
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            limit.with_label_values(&figure.labels).set(most);
+        }
+    }
+    let registry = Registry::new();
+    registry.register(Box::new(used))?;
+    registry.register(Box::new(limit))?;
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(text)
 }
 
 impl Observer for Metrics {

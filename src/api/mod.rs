@@ -9,6 +9,7 @@ mod body;
 mod endpoint;
 mod extract;
 mod keppel;
+mod liquid;
 mod openapi;
 mod ops;
 mod origin;
@@ -42,6 +43,8 @@ pub struct Api {
     pub idle_timeout: Duration,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether the metrics show quotas.
+    pub shows_quotas: bool,
 }
 
 /// The route table.
@@ -76,6 +79,7 @@ fn routes(config: &mut web::ServiceConfig) {
         )
         .service(Endpoint::oci("/v2/{name:.+}/referrers/{digest}").get(referrers::list))
         .service(Endpoint::oci("/token").get(token::get).post(token::post))
+        .configure(quota_routes)
         .configure(admin_routes)
         .configure(keppel_routes)
         .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
@@ -111,6 +115,40 @@ fn repository_routes(config: &mut web::ServiceConfig) {
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}")
                 .delete(repositories::delete),
+        );
+}
+
+/// Quotas: of the management API, of LIQUID and of Keppel.
+fn quota_routes(config: &mut web::ServiceConfig) {
+    use admin::quotas;
+    use liquid::{handlers, keppel};
+    config
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/quota")
+                .get(quotas::account_get)
+                .put(quotas::account_put),
+        )
+        .service(
+            Endpoint::admin("/api/v1/auth-tenants/{auth_tenant}/quota")
+                .get(quotas::tenant_get)
+                .put(quotas::tenant_put)
+                .delete(quotas::tenant_delete),
+        )
+        .service(
+            Endpoint::admin("/api/v1/auth-tenants/{auth_tenant}/quota/recount")
+                .post(quotas::tenant_recount),
+        )
+        .service(Endpoint::keppel("/liquid/v1/info").get(handlers::info))
+        .service(Endpoint::keppel("/liquid/v1/report-capacity").post(handlers::report_capacity))
+        .service(
+            Endpoint::keppel("/liquid/v1/projects/{project}/report-usage")
+                .post(handlers::report_usage),
+        )
+        .service(Endpoint::keppel("/liquid/v1/projects/{project}/quota").put(handlers::quota_put))
+        .service(
+            Endpoint::keppel("/keppel/v1/quotas/{auth_tenant}")
+                .get(keppel::get)
+                .put(keppel::put),
         );
 }
 

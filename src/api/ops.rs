@@ -5,14 +5,34 @@ use serde_json::json;
 use tracing::warn;
 
 use super::{Api, render::Problem};
-use crate::error::Error;
+use crate::{
+    error::Error,
+    model::quota::Resource,
+    registry::quotas::Books,
+    telemetry::{QuotaFigure, quotas_text},
+};
 
 /// `GET /metrics`: Prometheus' text format.
 pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let text = api.metrics.render().map_err(Error::internal)?;
+    let mut text = api.metrics.render().map_err(Error::internal)?;
+    if api.shows_quotas {
+        let books = api.registry.quota_metrics().await?;
+        text.extend(quotas_text(&quota_figures(&books)).map_err(Error::internal)?);
+    }
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(text))
+}
+
+fn quota_figures(books: &Books) -> Vec<QuotaFigure<'_>> {
+    let figures = books.iter().flat_map(|(owner, book)| {
+        Resource::ALL.map(|resource| QuotaFigure {
+            labels: [book.kind.as_str(), owner, resource.as_str()],
+            used: i64::try_from(book.used.of(resource)).unwrap_or(i64::MAX),
+            limit: book.limits.of(resource),
+        })
+    });
+    figures.collect()
 }
 
 /// `GET /healthz`: the process answers.

@@ -27,6 +27,16 @@ pub struct OciError(pub Error);
 #[derive(Debug)]
 pub struct Problem(pub Error);
 
+/// An error as plain text, for the APIs of OpenStack.
+#[derive(Debug)]
+pub struct PlainError(pub Error);
+
+impl From<Error> for PlainError {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
 impl From<Error> for OciError {
     fn from(error: Error) -> Self {
         Self(error)
@@ -48,6 +58,25 @@ impl fmt::Display for OciError {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for PlainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for PlainError {
+    fn status_code(&self) -> StatusCode {
+        status(&self.0)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        log(&self.0);
+        response(&self.0)
+            .content_type("text/plain; charset=utf-8")
+            .body(format!("{}\n", self.0.message()))
     }
 }
 
@@ -129,6 +158,17 @@ pub(super) fn log(error: &Error) {
             "a request was refused"
         ),
     }
+}
+
+/// The value of a `Warning` header (RFC 7234, section 5.5): text of our own making, which has no quotes.
+pub fn warning(text: &str) -> String {
+    const MAX_TEXT_BYTES: usize = 4000;
+    let text: String = text
+        .chars()
+        .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
+        .take(MAX_TEXT_BYTES)
+        .collect();
+    format!("299 - \"{text}\"")
 }
 
 /// The body of an answer to HEAD: no bytes, but the length that GET would have.

@@ -6,6 +6,7 @@
 
 mod auth;
 mod load;
+mod quotas;
 mod storage;
 
 use std::{
@@ -22,6 +23,7 @@ use url::Url;
 
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
 pub use load::ConfigError;
+pub use quotas::QuotasConfig;
 pub use storage::{BackendConfig, CommonConfig, DownloadsConfig, MovesConfig};
 pub use storage_drivers::Secret;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Bounds on what a client may send.
     pub limits: LimitsConfig,
+    /// How much auth tenants may use.
+    pub quotas: QuotasConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -154,6 +158,7 @@ impl Default for Config {
             openstack: None,
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
+            quotas: QuotasConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -302,6 +307,7 @@ impl Config {
                 "it must lie between 1 and 4294967296: Swift takes no objects over 5 GiB",
             );
         }
+        self.quotas.validate()?;
         self.auth.validate()?;
         if self.auth.keystone.is_some() && self.openstack.is_none() {
             return fault("auth.keystone", "it needs an [openstack] section");

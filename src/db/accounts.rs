@@ -3,10 +3,19 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
-use super::{Conn, dialect::on_backend, schema::accounts, stored};
+use super::{
+    Conn,
+    dialect::on_backend,
+    quotas::{book_ensure, book_forget},
+    schema::accounts,
+    stored,
+};
 use crate::{
     error::{Error, Result},
-    model::account::{Account, AccountSettings},
+    model::{
+        account::{Account, AccountSettings},
+        quota::BookKind,
+    },
     oci::AccountName,
 };
 
@@ -56,7 +65,12 @@ pub fn account_insert(conn: &mut Conn, account: &Account, now: DateTime<Utc>) ->
         .on_conflict(accounts::name)
         .do_nothing()
         .execute(c))?;
-    Ok(count == 1)
+    if count == 0 {
+        return Ok(false);
+    }
+    book_ensure(conn, BookKind::Account, account.name.as_str())?;
+    book_ensure(conn, BookKind::AuthTenant, &account.auth_tenant_id)?;
+    Ok(true)
 }
 
 /// The account of that name.
@@ -152,5 +166,5 @@ pub fn account_mark_deleting(conn: &mut Conn, name: &AccountName) -> Result<()> 
 /// Removes the row; everything that belongs to the account must be gone.
 pub fn account_delete(conn: &mut Conn, name: &AccountName) -> Result<()> {
     diesel::delete(accounts::table.find(name.as_str())).execute(conn)?;
-    Ok(())
+    book_forget(conn, name)
 }

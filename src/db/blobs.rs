@@ -11,13 +11,14 @@ use super::{
     as_i64, as_u64,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_note},
+    quotas::quota_settle,
     repos::Repo,
     schema::{accounts, blob_chunks, blob_mounts, blobs, manifest_blob_refs, repos},
     stored,
 };
 use crate::{
     error::{Error, Result},
-    model::account::Account,
+    model::{account::Account, quota::Amounts},
     oci::{AccountName, Digest, FullRepoName},
 };
 
@@ -97,7 +98,7 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
 }
 
 /// What became of the chunks that were offered to [`blob_put`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobPut {
     /// They are the blob's content now.
     Stored,
@@ -288,16 +289,36 @@ pub fn blob_delete(
     if mounts > 0 {
         return Ok(BlobDelete::Gone(Vec::new()));
     }
-    blob_remove(conn, &repo.account.name, blob_id, now).map(BlobDelete::Gone)
+    blobs_remove(conn, &repo.account.name, &[blob_id], now).map(BlobDelete::Gone)
 }
 
-/// Removes a blob that no repository has any more, and notes its objects as loose.
-pub fn blob_remove(
+/// Removes blobs that no repository has any more, notes their objects as loose, and ends the transaction with the books
+/// of quotas.
+pub fn blobs_remove(
     conn: &mut Conn,
     account: &AccountName,
-    blob_id: i64,
+    blob_ids: &[i64],
     now: DateTime<Utc>,
 ) -> Result<Vec<LooseObject>> {
+    let (mut objects, mut size_bytes) = (Vec::new(), 0);
+    for blob_id in blob_ids {
+        size_bytes += blob_remove(conn, (account, *blob_id), &mut objects, now)?;
+    }
+    let change = Amounts {
+        bytes: -size_bytes,
+        ..Amounts::default()
+    };
+    quota_settle(conn, account, &change)?;
+    Ok(objects)
+}
+
+/// Gives the size of what was removed.
+fn blob_remove(
+    conn: &mut Conn,
+    (account, blob_id): (&AccountName, i64),
+    objects: &mut Vec<LooseObject>,
+    now: DateTime<Utc>,
+) -> Result<i64> {
     // A move gives chunks other objects; it must not pass between reading them and removing the blob.
     blob_hold(conn, blob_id)?;
     let rows: Vec<ChunkRow> = blob_chunks::table
@@ -308,8 +329,11 @@ pub fn blob_remove(
             blob_chunks::size_bytes,
         ))
         .load(conn)?;
-    diesel::delete(blobs::table.find(blob_id)).execute(conn)?;
-    let mut objects = Vec::with_capacity(rows.len());
+    let size_bytes: Option<i64> =
+        on_backend!(conn, |c| diesel::delete(blobs::table.find(blob_id))
+            .returning(blobs::size_bytes)
+            .get_result(c)
+            .optional())?;
     for row in rows {
         let chunk = Chunk::from_row(row)?;
         let object = LooseObject {
@@ -319,7 +343,7 @@ pub fn blob_remove(
         loose_object_note(conn, account, &object, now)?;
         objects.push(object);
     }
-    Ok(objects)
+    Ok(size_bytes.unwrap_or(0))
 }
 
 /// The numbers of an account's blobs, for its deletion.

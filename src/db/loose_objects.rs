@@ -1,14 +1,23 @@
 //! Objects that may lie in storage but belong to nothing: noted before they are written and when they
 //! stop belonging, so that a crash leaves no object that nobody knows.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
-use super::{Conn, schema::loose_objects};
+use super::{
+    Conn,
+    dialect::on_backend,
+    quotas::{quota_settle, quota_take},
+    schema::loose_objects,
+    stored,
+};
 use crate::{
     error::{Error, Result},
+    model::quota::{Amounts, Limits},
     oci::AccountName,
 };
 
@@ -37,18 +46,61 @@ pub fn loose_object_note(
             loose_objects::noted_at.eq(now.naive_utc()),
             loose_objects::is_kept.eq(false),
             loose_objects::is_swept.eq(false),
+            loose_objects::reserved_bytes.eq(0_i64),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Takes the note away, since the object belongs to something now; `false` if somebody took the object for rubbish
-/// and has deleted it, or is about to.
-pub fn loose_object_adopt(conn: &mut Conn, id: Uuid) -> Result<bool> {
+/// Keeps `to` bytes of the account's quota for an object that is being written, where `from` were kept; `false` if its
+/// note is gone or others are kept. They stay kept until the object is adopted, forgotten, or given up.
+pub fn loose_object_reserve(
+    conn: &mut Conn,
+    (account, id): (&AccountName, Uuid),
+    (from, to): (i64, i64),
+    defaults: &Limits,
+) -> Result<bool> {
+    let note = loose_objects::table
+        .find(id.to_string())
+        .filter(loose_objects::reserved_bytes.eq(from));
+    let count = diesel::update(note)
+        .set(loose_objects::reserved_bytes.eq(to))
+        .execute(conn)?;
+    if count == 0 {
+        return Ok(false);
+    }
+    quota_take(conn, account, &Amounts::reserved(to - from), defaults)?;
+    Ok(true)
+}
+
+/// Gives up what is kept for objects that will not be needed, and says how much; the caller changes the books.
+pub fn loose_objects_unreserve(conn: &mut Conn, ids: &[Uuid]) -> Result<i64> {
+    let mut released = 0;
+    for id in ids {
+        let note = || loose_objects::table.find(id.to_string());
+        let query = note().select(loose_objects::reserved_bytes);
+        let reserved: Option<i64> = match conn {
+            Conn::Postgres(c) => query.for_update().first(c).optional()?,
+            Conn::Sqlite(c) => query.first(c).optional()?,
+        };
+        released += reserved.unwrap_or(0);
+        diesel::update(note())
+            .set(loose_objects::reserved_bytes.eq(0_i64))
+            .execute(conn)?;
+    }
+    Ok(released)
+}
+
+/// Takes the note away, since the object belongs to something now, and gives the bytes that were kept for it; `None` if
+/// somebody took the object for rubbish and has deleted it, or is about to. The caller changes the books.
+pub fn loose_object_adopt(conn: &mut Conn, id: Uuid) -> Result<Option<i64>> {
     let note = loose_objects::table
         .find(id.to_string())
         .filter(loose_objects::is_swept.eq(false));
-    Ok(diesel::delete(note).execute(conn)? == 1)
+    Ok(on_backend!(conn, |c| diesel::delete(note)
+        .returning(loose_objects::reserved_bytes)
+        .get_result(c)
+        .optional())?)
 }
 
 /// Says that objects are still being written: notes of old age are taken for rubbish.
@@ -117,9 +169,23 @@ fn key_of(kind: &str, id: &str) -> Result<ObjectKey> {
         .ok_or_else(|| Error::internal(format!("the database holds an unknown object {kind}/{id}")))
 }
 
-/// Takes the note away, since the object is gone; `false` if there was none.
-pub fn loose_object_forget(conn: &mut Conn, id: Uuid) -> Result<bool> {
-    Ok(diesel::delete(loose_objects::table.find(id.to_string())).execute(conn)? == 1)
+/// Takes notes away, since the objects are gone, and gives back what was kept for them.
+pub fn loose_objects_forget(conn: &mut Conn, ids: &[Uuid]) -> Result<()> {
+    let mut released: BTreeMap<String, i64> = BTreeMap::new();
+    for id in ids {
+        let note = loose_objects::table.find(id.to_string());
+        let row: Option<(String, i64)> = on_backend!(conn, |c| diesel::delete(note)
+            .returning((loose_objects::account_name, loose_objects::reserved_bytes))
+            .get_result(c)
+            .optional())?;
+        if let Some((account, reserved)) = row {
+            *released.entry(account).or_default() -= reserved;
+        }
+    }
+    for (account, change) in released {
+        quota_settle(conn, &stored(&account)?, &Amounts::reserved(change))?;
+    }
+    Ok(())
 }
 
 /// All loose objects of an account.

@@ -9,6 +9,7 @@ use super::{
     Conn, as_u64,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
+    quotas::quota_return_manifest,
     repos::Repo,
     schema::{accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags},
     stored,
@@ -128,7 +129,8 @@ pub struct NewManifest {
     pub children: Vec<Digest>,
 }
 
-/// Stores a manifest; `false` if the repository had it already, and then its object stays loose.
+/// Stores a manifest; `false` if the repository had it already, and then its object stays loose. The caller ends the
+/// transaction with [`super::quotas::quota_take_manifest`] if it was stored.
 pub fn manifest_insert(
     conn: &mut Conn,
     repo: &Repo,
@@ -153,7 +155,7 @@ pub fn manifest_insert(
     if count == 0 {
         return Ok(false);
     }
-    if !loose_object_adopt(conn, manifest.object_id)? {
+    if loose_object_adopt(conn, manifest.object_id)?.is_none() {
         return Err(Error::from(Code::Swept));
     }
     for blob_id in &manifest.blob_ids {
@@ -216,22 +218,25 @@ pub enum ManifestDelete {
     Gone(LooseObject),
 }
 
-/// Deletes a manifest and its tags, unless an index needs it.
+/// Deletes a manifest and its tags, unless an index needs it. It changes the books of quotas, so it comes last in a
+/// transaction.
 pub fn manifest_delete(
     conn: &mut Conn,
     repo: &Repo,
     digest: &Digest,
     now: DateTime<Utc>,
 ) -> Result<ManifestDelete> {
-    let query = manifests::table
-        .find((repo.id, digest.as_str()))
-        .select((manifests::object_id, manifests::storage));
+    let query = manifests::table.find((repo.id, digest.as_str())).select((
+        manifests::object_id,
+        manifests::storage,
+        diesel::dsl::sql::<diesel::sql_types::BigInt>("CAST(LENGTH(content) AS BIGINT)"),
+    ));
     // An index that is being stored holds its children; this waits for it.
-    let row: Option<(String, String)> = match conn {
+    let row: Option<(String, String, i64)> = match conn {
         Conn::Postgres(c) => query.for_update().first(c).optional()?,
         Conn::Sqlite(c) => query.first(c).optional()?,
     };
-    let Some((object_id, storage)) = row else {
+    let Some((object_id, storage, size_bytes)) = row else {
         return Ok(ManifestDelete::Missing);
     };
     let parent: Option<String> = manifest_manifest_refs::table
@@ -250,6 +255,7 @@ pub fn manifest_delete(
         storage,
     };
     loose_object_note(conn, &repo.account.name, &object, now)?;
+    quota_return_manifest(conn, repo, (digest, size_bytes))?;
     Ok(ManifestDelete::Gone(object))
 }
 

@@ -15,6 +15,7 @@ pub mod loose_objects;
 pub mod manifests;
 mod migrate;
 mod pool;
+pub mod quotas;
 pub mod relocate;
 pub mod repos;
 pub mod revocations;
@@ -197,7 +198,7 @@ where
 }
 
 /// A size in bytes as the database keeps it. Sizes are bounded far below `i64::MAX` before they get here.
-fn as_i64(size: u64) -> i64 {
+pub fn as_i64(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 

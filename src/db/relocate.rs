@@ -212,7 +212,7 @@ pub fn relocate(
         if place_change(conn, owner, copy, &moving.target)? == 0 {
             return Ok(false);
         }
-        if !loose_object_adopt(conn, copy.new)? {
+        if loose_object_adopt(conn, copy.new)?.is_none() {
             return Err(Error::from(Code::Swept));
         }
         loose_object_note(conn, &moving.account, &copy.old, now)?;

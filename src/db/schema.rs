@@ -81,6 +81,7 @@ diesel::table! {
         noted_at -> Timestamp,
         is_kept -> Bool,
         is_swept -> Bool,
+        reserved_bytes -> BigInt,
     }
 }
 
@@ -208,6 +209,21 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    quota_books (kind, owner) {
+        kind -> Text,
+        owner -> Text,
+        bytes -> BigInt,
+        reserved_bytes -> BigInt,
+        manifests -> BigInt,
+        repositories -> BigInt,
+        has_own_limits -> Bool,
+        bytes_limit -> Nullable<BigInt>,
+        manifests_limit -> Nullable<BigInt>,
+        repositories_limit -> Nullable<BigInt>,
+    }
+}
+
 diesel::joinable!(repos -> accounts (account_name));
 diesel::joinable!(blobs -> accounts (account_name));
 diesel::joinable!(blob_chunks -> blobs (blob_id));
@@ -240,4 +256,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     revocation_counter,
     storage_moves,
     containers,
+    quota_books,
 );

@@ -10,6 +10,7 @@ use super::{
     as_i64, as_u64,
     blobs::{Chunk, ChunkRow},
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
+    quotas::quota_settle,
     repos::Repo,
     schema::{accounts, repos, upload_chunks, uploads},
     stored,
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     error::Result,
     ids::UploadId,
+    model::quota::Amounts,
     oci::{AccountName, FullRepoName, Hasher},
 };
 
@@ -119,10 +121,13 @@ pub fn upload_append(
     if count == 0 {
         return Ok(false);
     }
+    // What was kept for the objects, and is more than they are.
+    let mut kept = -as_i64(added_bytes);
     for (number, chunk) in numbered() {
-        if !loose_object_adopt(conn, chunk.object_id)? {
+        let Some(reserved) = loose_object_adopt(conn, chunk.object_id)? else {
             return Ok(false);
-        }
+        };
+        kept += reserved;
         diesel::insert_into(upload_chunks::table)
             .values((
                 upload_chunks::upload_id.eq(upload.id.to_string()),
@@ -133,6 +138,8 @@ pub fn upload_append(
             ))
             .execute(conn)?;
     }
+    let account = &upload.repo.account.name;
+    quota_settle(conn, account, &Amounts::reserved(-kept))?;
     Ok(true)
 }
 
@@ -178,12 +185,29 @@ pub fn upload_cancel(
     upload: &Upload,
     now: DateTime<Utc>,
 ) -> Result<Option<Vec<LooseObject>>> {
+    let Some((objects, released)) = upload_end(conn, upload, now)? else {
+        return Ok(None);
+    };
+    let account = &upload.repo.account.name;
+    quota_settle(conn, account, &Amounts::reserved(-released))?;
+    Ok(Some(objects))
+}
+
+/// Like [`upload_cancel`], but gives the bytes that are not reserved any more, too; the caller changes the books, which
+/// come last in a transaction.
+pub fn upload_end(
+    conn: &mut Conn,
+    upload: &Upload,
+    now: DateTime<Utc>,
+) -> Result<Option<(Vec<LooseObject>, i64)>> {
     upload_lock(conn, upload.id)?;
     let chunks = upload_chunks(conn, upload.id)?;
     if diesel::delete(uploads::table.find(upload.id.to_string())).execute(conn)? == 0 {
         return Ok(None);
     }
-    loosen(conn, upload, chunks, now).map(Some)
+    let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    let objects = loosen(conn, upload, chunks, now)?;
+    Ok(Some((objects, as_i64(size_bytes))))
 }
 
 /// Notes the chunks as loose, to be deleted once the transaction is through.
@@ -216,12 +240,13 @@ pub fn upload_ids(conn: &mut Conn, repo_id: i64) -> Result<Vec<UploadId>> {
     ids.iter().map(|id| stored(id)).collect()
 }
 
-/// Ends all uploads of an account, which is being deleted, and notes their objects as loose.
+/// Ends all uploads of an account, which is being deleted, and notes their objects as loose. Gives the bytes that are not
+/// reserved any more; the caller changes the books.
 pub fn uploads_cancel_all(
     conn: &mut Conn,
     account: &AccountName,
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<i64> {
     let of_account = || {
         repos::table
             .filter(repos::account_name.eq(account.as_str()))
@@ -232,12 +257,18 @@ pub fn uploads_cancel_all(
         let uploads = uploads::table.filter(uploads::repo_id.eq_any(of_account()));
         let _held: Vec<String> = uploads.select(uploads::id).for_update().load(c)?;
     }
-    let rows: Vec<(String, String)> = upload_chunks::table
+    let rows: Vec<ChunkRow> = upload_chunks::table
         .inner_join(uploads::table.inner_join(repos::table))
         .filter(repos::account_name.eq(account.as_str()))
-        .select((upload_chunks::object_id, upload_chunks::storage))
+        .select((
+            upload_chunks::object_id,
+            upload_chunks::storage,
+            upload_chunks::size_bytes,
+        ))
         .load(conn)?;
-    for (object_id, storage) in rows {
+    let mut released = 0;
+    for (object_id, storage, size_bytes) in rows {
+        released += size_bytes;
         let object = LooseObject {
             key: ObjectKey::Chunk(stored(&object_id)?),
             storage,
@@ -245,5 +276,5 @@ pub fn uploads_cancel_all(
         loose_object_note(conn, account, &object, now)?;
     }
     diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account()))).execute(conn)?;
-    Ok(())
+    Ok(released)
 }

@@ -12,6 +12,7 @@ pub mod pattern;
 pub mod permission;
 pub mod policy_match;
 pub mod precondition;
+pub mod quota;
 pub mod rbac_policy;
 pub mod request_origin;
 pub mod revocation;

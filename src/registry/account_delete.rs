@@ -10,10 +10,11 @@ use crate::{
     auth::driver::Identity,
     db::{
         accounts::{account_delete, account_lock, account_mark_deleting},
-        blobs::{blob_ids, blob_remove},
+        blobs::{blob_ids, blobs_remove},
         containers::container_list,
         listings::{blob_count, remaining_in_account},
         loose_objects::loose_object_list,
+        quotas::quota_settle,
         repos::repos_delete,
         storage_moves::move_forget,
         uploads::uploads_cancel_all,
@@ -21,7 +22,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::Account, listing::RemainingManifests, permission::Permission,
-        precondition::Precondition, revocation::Revoked,
+        precondition::Precondition, quota::Amounts, revocation::Revoked,
     },
     oci::AccountName,
 };
@@ -87,8 +88,9 @@ impl Registry {
         let name = account.name.clone();
         self.db
             .write(move |conn| {
-                uploads_cancel_all(conn, &name, now)?;
-                repos_delete(conn, &name)
+                let released = uploads_cancel_all(conn, &name, now)?;
+                repos_delete(conn, &name)?;
+                quota_settle(conn, &name, &Amounts::reserved(-released))
             })
             .await?;
         for _ in 0..STEPS_PER_REQUEST {
@@ -97,9 +99,7 @@ impl Registry {
                 .db
                 .write(move |conn| {
                     let ids = blob_ids(conn, &name, BLOBS_PER_STEP)?;
-                    for id in &ids {
-                        blob_remove(conn, &name, *id, now)?;
-                    }
+                    blobs_remove(conn, &name, &ids, now)?;
                     Ok(ids.len())
                 })
                 .await?;

@@ -45,6 +45,7 @@ impl Registry {
             problems: self.db.read(findings).await?,
             ..Default::default()
         };
+        report.problems.extend(self.quota_check().await?);
         for name in self.db.read(account_names).await? {
             let wanted = name.clone();
             let account = self

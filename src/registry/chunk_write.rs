@@ -16,7 +16,7 @@ use storage_drivers::{ByteStream, ObjectKey, StorageError};
 
 use uuid::Uuid;
 
-use super::{Registry, loose_objects::Remover};
+use super::{Registry, loose_objects::Remover, reservation::Announced};
 use crate::{
     db::{blobs::Chunk, loose_objects::LooseObject},
     error::{Code, Error, Result},
@@ -103,17 +103,26 @@ impl Registry {
                 storage: account.storage.clone(),
             };
             let size = left.map(|left| left.min(limit));
-            let body = source.part(limit);
-            let writing = self.object_write(account, &object, size, body);
-            let size_bytes = self
+            let kept_for = size.map_or(Announced::AtLeast(ahead.min(limit)), Announced::Exactly);
+            let reservation = self.object_reserve(account, &object, kept_for).await?;
+            let mut body = source.part(limit);
+            if size.is_none() {
+                body = reservation.growing(body);
+            }
+            let writing = self.noted_object_write(account, &object, size, body);
+            let result = self
                 .kept_fresh(unfinished.ids(object.key.id()), writing)
-                .await?
-                .map_err(|error| match error {
-                    StorageError::SizeMismatch { actual, .. } => {
-                        wrong_size(announced, written + actual)
-                    }
-                    other => other.into(),
-                })?;
+                .await?;
+            if let Some(refusal) = reservation.refusal() {
+                return Err(refusal);
+            }
+            let size_bytes = result.map_err(|error| match error {
+                StorageError::SizeMismatch { actual, .. } => {
+                    wrong_size(announced, written + actual)
+                }
+                other => other.into(),
+            })?;
+            reservation.written();
             written += size_bytes;
             unfinished.chunks.push(Chunk {
                 object_id: object.key.id(),

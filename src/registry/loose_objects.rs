@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Backends, Registry};
+use super::{Backends, Registry, reservation::reservations_release};
 use crate::{
     db::{
         Db,
         loose_objects::{
-            LooseObject, loose_object_forget, loose_object_note, loose_objects_refresh,
+            LooseObject, loose_object_note, loose_objects_forget, loose_objects_refresh,
         },
     },
     error::Result,
@@ -40,6 +40,17 @@ impl Registry {
         self.db
             .write(move |conn| loose_object_note(conn, &name, &noted, now))
             .await?;
+        self.noted_object_write(account, object, size, body).await
+    }
+
+    /// Writes an object that is noted already.
+    pub(super) async fn noted_object_write(
+        &self,
+        account: &Account,
+        object: &LooseObject,
+        size: Option<u64>,
+        body: ByteStream,
+    ) -> Result<Result<u64, StorageError>> {
         let driver = self.backends.get(&object.storage)?;
         match driver
             .write(&account.tenant(), &object.key, size, body)
@@ -52,7 +63,7 @@ impl Registry {
                 let key = object.key;
                 let forgotten = self
                     .db
-                    .write(move |conn| loose_object_forget(conn, key.id()))
+                    .write(move |conn| loose_objects_forget(conn, &[key.id()]))
                     .await;
                 if let Err(error) = forgotten {
                     warn!(%key, error = ?error, "the note of an object that was not written stays");
@@ -147,17 +158,18 @@ impl Remover {
     }
 }
 
-/// The object's name, if it is gone.
+/// The object's name: `Ok` if it is gone.
 async fn object_delete(
     driver: Arc<dyn StorageDriver>,
     tenant: Tenant,
     object: LooseObject,
-) -> Option<Uuid> {
+) -> Result<Uuid, Uuid> {
+    let id = object.key.id();
     match driver.delete(&tenant, &object.key).await {
-        Ok(()) => Some(object.key.id()),
+        Ok(()) => Ok(id),
         Err(error) => {
             warn!(key = %object.key, %error, "an object stays in storage");
-            None
+            Err(id)
         }
     }
 }
@@ -171,22 +183,22 @@ async fn delete_all(
         .into_iter()
         .map(|(driver, object)| object_delete(driver, tenant.clone(), object))
         .collect();
-    let gone: Vec<Uuid> = stream::iter(deletions)
+    let deleted: Vec<Result<Uuid, Uuid>> = stream::iter(deletions)
         .buffer_unordered(DELETIONS_AT_ONCE)
-        .filter_map(std::future::ready)
         .collect()
         .await;
+    let stay: Vec<Uuid> = deleted.iter().filter_map(|id| id.err()).collect();
+    let gone: Vec<Uuid> = deleted.into_iter().filter_map(Result::ok).collect();
+    if let Some(account) = tenant.account.parse().ok().filter(|_| !stay.is_empty()) {
+        // That they could not be deleted is not the tenant's fault.
+        reservations_release(&db, account, stay).await;
+    }
     let count = gone.len();
     if gone.is_empty() {
         return 0;
     }
     let forgotten = db
-        .write(move |conn| {
-            for id in gone {
-                loose_object_forget(conn, id)?;
-            }
-            Ok(())
-        })
+        .write(move |conn| loose_objects_forget(conn, &gone))
         .await;
     if let Err(error) = forgotten {
         warn!(error = ?error, "the notes of deleted objects stay");

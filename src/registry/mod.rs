@@ -36,8 +36,10 @@ pub mod pull_log;
 mod pull_manifest;
 pub mod push_blob;
 pub mod push_manifest;
+pub mod quotas;
 pub mod referrers;
 mod repositories;
+mod reservation;
 pub mod revoke;
 pub mod robots;
 mod service_login;
@@ -65,7 +67,7 @@ use crate::{
     clock::Clock,
     db::Db,
     ids::Ids,
-    model::revocation::Revocations,
+    model::{quota::Limits, revocation::Revocations},
 };
 
 /// Bounds and times that the configuration sets.
@@ -87,6 +89,8 @@ pub struct Settings {
     pub personal_token: Duration,
     /// How accounts move between storage backends.
     pub moves: MoveSettings,
+    /// The limits of auth tenants that have none of their own.
+    pub quota_defaults: Limits,
     /// Whether blobs are fetched from the object store directly.
     pub downloads: Downloads,
 }
@@ -140,6 +144,8 @@ pub struct Registry {
     ids: Ids,
     settings: Settings,
     pulls: PullLog,
+    /// What metrics show, so that a scrape costs nothing.
+    books: tokio::sync::Mutex<quotas::BooksRead>,
 }
 
 impl Registry {
@@ -170,6 +176,7 @@ impl Registry {
             ids,
             settings,
             pulls: PullLog::default(),
+            books: tokio::sync::Mutex::default(),
         }
     }
 

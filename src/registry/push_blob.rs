@@ -7,6 +7,8 @@
 use futures::TryStreamExt as _;
 use storage_drivers::{ObjectKey, StorageError};
 
+use uuid::Uuid;
+
 use super::{
     Registry,
     access::{Push, RepoAccess},
@@ -14,8 +16,10 @@ use super::{
 };
 use crate::{
     db::{
+        Conn, as_i64,
         blobs::{BlobPut, Chunk, blob_put},
-        loose_objects::{LooseObject, loose_object_adopt},
+        loose_objects::{LooseObject, loose_object_adopt, loose_objects_unreserve},
+        quotas::quota_settle,
         repos::repo_ensure,
         uploads::{
             Upload, loosen, upload_append, upload_cancel, upload_chunks, upload_find,
@@ -24,7 +28,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     ids::UploadId,
-    model::account::Account,
+    model::{account::Account, quota::Amounts},
     oci::{Algorithm, Digest, Hasher, UploadRange},
 };
 
@@ -116,15 +120,15 @@ impl Registry {
                     return Err(overtaken());
                 }
                 let chunks = [stored_before.as_slice(), &last].concat();
-                if blob_put(conn, &upload.repo, &digest, &chunks, now)? == BlobPut::Known {
-                    let mut objects = loosen(conn, &upload, stored_before, now)?;
+                let put = blob_put(conn, &upload.repo, &digest, &chunks, now)?;
+                let before: u64 = stored_before.iter().map(|chunk| chunk.size_bytes).sum();
+                let mut objects = Vec::new();
+                if put == BlobPut::Known {
+                    objects = loosen(conn, &upload, stored_before, now)?;
                     objects.extend(last.iter().map(chunk_object));
-                    return Ok(objects);
                 }
-                for chunk in &last {
-                    adopt(conn, chunk)?;
-                }
-                Ok(Vec::new())
+                settle(conn, &upload.repo.account, (put, &last), before)?;
+                Ok(objects)
             })
             .await;
         match finished {
@@ -181,11 +185,7 @@ impl Registry {
             .db
             .write(move |conn| {
                 let put = blob_put(conn, &repo, &digest, &chunks, now)?;
-                if put == BlobPut::Stored {
-                    for chunk in &chunks {
-                        adopt(conn, chunk)?;
-                    }
-                }
+                settle(conn, &repo.account, (put, &chunks), 0)?;
                 Ok(put)
             })
             .await;
@@ -290,13 +290,35 @@ impl Registry {
     }
 }
 
-/// Takes the note of a chunk away. If there is none, the chunk was taken for rubbish, so it must not become part of
-/// anything.
-fn adopt(conn: &mut crate::db::Conn, chunk: &Chunk) -> Result<()> {
-    if loose_object_adopt(conn, chunk.object_id)? {
-        return Ok(());
+/// Makes the last chunks of a blob belong to it, if it was stored, and turns what was reserved for the blob into what is
+/// used; `before` are the bytes of its upload. It ends the transaction.
+fn settle(
+    conn: &mut Conn,
+    account: &Account,
+    (put, last): (BlobPut, &[Chunk]),
+    before: u64,
+) -> Result<()> {
+    let mut change = Amounts::reserved(-as_i64(before));
+    match put {
+        BlobPut::Stored => {
+            let size_bytes: u64 = last.iter().map(|chunk| chunk.size_bytes).sum();
+            change.bytes = as_i64(before + size_bytes);
+            for chunk in last {
+                change.reserved_bytes -= adopt(conn, chunk)?;
+            }
+        }
+        BlobPut::Known => {
+            let ids: Vec<Uuid> = last.iter().map(|chunk| chunk.object_id).collect();
+            change.reserved_bytes -= loose_objects_unreserve(conn, &ids)?;
+        }
     }
-    Err(Error::from(Code::Swept))
+    quota_settle(conn, &account.name, &change)
+}
+
+/// Takes the note of a chunk away, and gives the bytes that were kept for it. If there is none, the chunk was taken for
+/// rubbish, so it must not become part of anything.
+fn adopt(conn: &mut Conn, chunk: &Chunk) -> Result<i64> {
+    loose_object_adopt(conn, chunk.object_id)?.ok_or_else(|| Error::from(Code::Swept))
 }
 
 /// The range must begin where the upload ends. The upload stays as it is otherwise.

@@ -16,6 +16,7 @@ use crate::{
         blobs::blobs_in_repo,
         loose_objects::LooseObject,
         manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo},
+        quotas::quota_take_manifest,
         repos::{Repo, repo_ensure},
     },
     error::{Code, Error, Result},
@@ -165,7 +166,7 @@ impl Registry {
         self.object_write(&account, &object, Some(content.len() as u64), body)
             .await??;
         let now = self.clock.now();
-        let stored = object.clone();
+        let (stored, defaults) = (object.clone(), self.settings.quota_defaults);
         let inserted = self
             .db
             .write(move |conn| {
@@ -186,6 +187,9 @@ impl Registry {
                 };
                 let inserted = manifest_insert(conn, &tagging.repo, &new, now)?;
                 tagging.put(conn, now)?;
+                if inserted {
+                    quota_take_manifest(conn, &tagging.repo, &new, &defaults)?;
+                }
                 Ok(inserted)
             })
             .await;

@@ -16,13 +16,15 @@ use crate::{
     db::{
         blobs::{BlobDelete, blob_delete},
         listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
+        quotas::quota_settle,
         repos::{repo_delete, repo_find, repo_lock, repo_mounts},
-        uploads::{upload_cancel, upload_find, upload_ids},
+        uploads::{upload_end, upload_find, upload_ids},
     },
     error::{Code, Error, Result},
     model::{
         listing::{ManifestSummary, PageOrder, RepoSummary, TagSummary},
         permission::Permission,
+        quota::Amounts,
     },
     oci::{AccountName, FullRepoName, Reference},
 };
@@ -112,10 +114,13 @@ impl Registry {
             .db
             .write(move |conn| {
                 let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
-                let mut objects = Vec::new();
+                let (mut objects, mut released) = (Vec::new(), 0);
                 for id in upload_ids(conn, repo.id)? {
-                    if let Some(upload) = upload_find(conn, &name, id)? {
-                        objects.extend(upload_cancel(conn, &upload, now)?.unwrap_or_default());
+                    if let Some(upload) = upload_find(conn, &name, id)?
+                        && let Some((loose, size_bytes)) = upload_end(conn, &upload, now)?
+                    {
+                        objects.extend(loose);
+                        released += size_bytes;
                     }
                 }
                 // Nothing gets in from here on; a push that is in the way is a conflict.
@@ -129,6 +134,7 @@ impl Registry {
                     return Err(Error::with_message(Code::Conflict, message));
                 }
                 repo_delete(conn, repo.id)?;
+                quota_settle(conn, &repo.account.name, &Amounts::reserved(-released))?;
                 Ok((repo.account, objects))
             })
             .await?;

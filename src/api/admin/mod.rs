@@ -9,6 +9,7 @@ pub mod login_providers;
 pub mod me;
 mod parameters;
 pub mod personal_tokens;
+pub mod quotas;
 pub mod repositories;
 pub mod robots;
 pub mod storage_migrate;

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
 
-use super::CONTENT_DIGEST;
+use super::{CONTENT_DIGEST, with_warning};
 use crate::{
     api::{
         Api, body,
@@ -76,7 +76,7 @@ pub async fn put(
     for tag in pushed.tags {
         response.append_header(("OCI-Tag", tag.to_string()));
     }
-    Ok(response.finish())
+    Ok(with_warning(response.finish(), &access.0, &api).await?)
 }
 
 fn tags(request: &HttpRequest) -> Result<Vec<Tag>> {

@@ -8,11 +8,20 @@ pub mod referrers;
 pub mod tags;
 pub mod uploads;
 
-use actix_web::HttpResponse;
+use actix_web::{
+    HttpResponse,
+    http::header::{HeaderValue, WARNING},
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::render::OciError;
-use crate::error::{Code, Error};
+use super::{
+    Api,
+    render::{OciError, warning},
+};
+use crate::{
+    error::{Code, Error, Result},
+    registry::access::{Push, RepoAccess},
+};
 
 /// The digest of what an answer is about.
 const CONTENT_DIGEST: &str = "Docker-Content-Digest";
@@ -27,6 +36,19 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 /// A path that does not exist.
 pub async fn not_found() -> Result<HttpResponse, OciError> {
     Err(Error::from(Code::NotFound).into())
+}
+
+/// Warns the client of a push that quotas are nearly used up.
+async fn with_warning(
+    mut response: HttpResponse,
+    access: &RepoAccess<Push>,
+    api: &Api,
+) -> Result<HttpResponse> {
+    if let Some(text) = api.registry.quota_warning(access).await? {
+        let value = HeaderValue::from_str(&warning(&text)).map_err(Error::internal)?;
+        response.headers_mut().insert(WARNING, value);
+    }
+    Ok(response)
 }
 
 /// The `Link` to the next page: relative, so that it is right on every domain.

@@ -1,0 +1,284 @@
+//! `/api/v1/accounts/<account>/quota` and `/api/v1/auth-tenants/<id>/quota`
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{account_name, document, identity};
+use crate::{
+    api::{
+        Api,
+        extract::path_part,
+        openapi::{InAccount, Problems},
+        render::Problem,
+    },
+    model::quota::{Amounts, Book, Resource},
+    registry::quotas::LimitsOrder,
+};
+
+/// The largest document with limits.
+const MAX_DOCUMENT_BYTES: usize = 4096;
+
+/// One resource as the API shows it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaOfResource)]
+struct ResourceView {
+    /// `null` is no limit.
+    limit: Option<u64>,
+    used: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved: Option<i64>,
+}
+
+/// One resource as a client orders it. What is shown can be sent back.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = QuotaOrderOfResource)]
+struct ResourceDocument {
+    /// `null` is no limit; left out, it stays as it is.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    limit: Option<Option<u64>>,
+    #[serde(rename = "used")]
+    #[schema(value_type = Option<i64>, read_only)]
+    _used: Value,
+    #[serde(rename = "reserved")]
+    #[schema(value_type = Option<i64>, read_only)]
+    _reserved: Value,
+}
+
+/// Limits as a client orders them. What is left out stays as it is.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = QuotaOrder)]
+struct QuotaDocument {
+    #[serde(default)]
+    bytes: ResourceDocument,
+    #[serde(default)]
+    manifests: ResourceDocument,
+    #[serde(default)]
+    repositories: ResourceDocument,
+}
+
+/// Tells `null`, which is no limit, from a member that is missing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl From<QuotaDocument> for LimitsOrder {
+    fn from(document: QuotaDocument) -> Self {
+        Self {
+            bytes: document.bytes.limit,
+            manifests: document.manifests.limit,
+            repositories: document.repositories.limit,
+        }
+    }
+}
+
+/// What is used, and what may be.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Quota)]
+struct QuotaView {
+    bytes: ResourceView,
+    manifests: ResourceView,
+    repositories: ResourceView,
+}
+
+fn view(book: &Book) -> QuotaView {
+    let limit = |resource| book.limits.of(resource);
+    QuotaView {
+        bytes: ResourceView {
+            limit: limit(Resource::Bytes),
+            used: book.used.bytes,
+            reserved: Some(book.used.reserved_bytes),
+        },
+        manifests: ResourceView {
+            limit: limit(Resource::Manifests),
+            used: book.used.manifests,
+            reserved: None,
+        },
+        repositories: ResourceView {
+            limit: limit(Resource::Repositories),
+            used: book.used.repositories,
+            reserved: None,
+        },
+    }
+}
+
+/// What is held.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaAmounts)]
+struct AmountsView {
+    bytes: i64,
+    reserved: i64,
+    manifests: i64,
+    repositories: i64,
+}
+
+impl From<&Amounts> for AmountsView {
+    fn from(amounts: &Amounts) -> Self {
+        Self {
+            bytes: amounts.bytes,
+            reserved: amounts.reserved_bytes,
+            manifests: amounts.manifests,
+            repositories: amounts.repositories,
+        }
+    }
+}
+
+/// A book that was wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaRepair)]
+struct RepairView {
+    /// Whose book it is.
+    book: String,
+    was: AmountsView,
+    is: AmountsView,
+}
+
+/// What a recount has put right.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaRecount)]
+struct RecountAnswer {
+    repaired: Vec<RepairView>,
+}
+
+/// The auth tenant in the path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it describes a part of a path")]
+struct InTenant {
+    /// The auth tenant: a project's id, or a name that the operator chose.
+    #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    auth_tenant: String,
+}
+
+/// What an account uses and may use.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{account}/quota",
+    operation_id = "account_quota_get",
+    tag = "quotas",
+    params(InAccount),
+    responses((status = 200, description = "what it uses and may use", body = QuotaView), Problems),
+)]
+pub async fn account_get(
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let name = account_name(&request)?;
+    let book = api.registry.account_quota_get(&identity, &name).await?;
+    Ok(HttpResponse::Ok().json(view(&book)))
+}
+
+/// Sets limits of an account.
+#[utoipa::path(
+    put,
+    path = "/api/v1/accounts/{account}/quota",
+    operation_id = "account_quota_put",
+    tag = "quotas",
+    params(InAccount),
+    request_body = QuotaDocument,
+    responses((status = 200, description = "as it is now", body = QuotaView), Problems),
+)]
+pub async fn account_put(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let name = account_name(&request)?;
+    let order: QuotaDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    let registry = &api.registry;
+    let book = registry.account_quota_put(&identity, &name, order.into());
+    Ok(HttpResponse::Ok().json(view(&book.await?)))
+}
+
+/// What an auth tenant uses and may use.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth-tenants/{auth_tenant}/quota",
+    operation_id = "tenant_quota_get",
+    tag = "quotas",
+    params(InTenant),
+    responses((status = 200, description = "what it uses and may use", body = QuotaView), Problems),
+)]
+pub async fn tenant_get(
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let tenant = path_part(&request, "auth_tenant")?;
+    let book = api.registry.tenant_quota_get(&identity, &tenant).await?;
+    Ok(HttpResponse::Ok().json(view(&book)))
+}
+
+/// Sets limits of an auth tenant.
+#[utoipa::path(
+    put,
+    path = "/api/v1/auth-tenants/{auth_tenant}/quota",
+    operation_id = "tenant_quota_put",
+    tag = "quotas",
+    params(InTenant),
+    request_body = QuotaDocument,
+    responses((status = 200, description = "as it is now", body = QuotaView), Problems),
+)]
+pub async fn tenant_put(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let tenant = path_part(&request, "auth_tenant")?;
+    let order: QuotaDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    let registry = &api.registry;
+    let book = registry.tenant_quota_put(&identity, &tenant, order.into());
+    Ok(HttpResponse::Ok().json(view(&book.await?)))
+}
+
+/// Takes the limits of an auth tenant away: those of the configuration count again.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth-tenants/{auth_tenant}/quota",
+    operation_id = "tenant_quota_reset",
+    tag = "quotas",
+    params(InTenant),
+    responses((status = 204, description = "the limits of the configuration count again"), Problems),
+)]
+pub async fn tenant_delete(
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let tenant = path_part(&request, "auth_tenant")?;
+    api.registry.tenant_quota_reset(&identity, &tenant).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Counts again, and says which books were wrong.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth-tenants/{auth_tenant}/quota/recount",
+    operation_id = "tenant_quota_recount",
+    tag = "quotas",
+    params(InTenant),
+    responses((status = 200, description = "what was wrong", body = RecountAnswer), Problems),
+)]
+pub async fn tenant_recount(
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let identity = identity(&request, &api).await?;
+    let tenant = path_part(&request, "auth_tenant")?;
+    let wrong = api.registry.quota_recount(&identity, &tenant).await?;
+    let repaired = wrong.iter().map(|error| RepairView {
+        book: error.owner.clone(),
+        was: (&error.book).into(),
+        is: (&error.counted).into(),
+    });
+    Ok(HttpResponse::Ok().json(RecountAnswer {
+        repaired: repaired.collect(),
+    }))
+}

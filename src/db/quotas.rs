@@ -1,0 +1,457 @@
+//! The books of quotas: a row for each account and one for each auth tenant.
+//!
+//! A book changes in the transaction that makes or removes what it counts, so the books are exact. The change locks the
+//! row until the commit, and what the row says after it is held against the limits: of two that want the last byte, one
+//! waits and is refused. What a newcomer gets wrong is the order. Books come last in a transaction, the account's before
+//! the auth tenant's: a lock on a book is held shortly, and no two transactions wait for one another.
+
+use chrono::{DateTime, Utc};
+use diesel::{prelude::*, sql_types::BigInt};
+use serde_json::json;
+
+use super::{
+    Conn,
+    dialect::on_backend,
+    manifests::NewManifest,
+    repos::Repo,
+    schema::{accounts, loose_objects, manifests, quota_books},
+};
+use crate::{
+    error::{Code, Error, Result},
+    model::quota::{Amounts, Book, BookKind, Exceeded, Limits},
+    oci::{AccountName, Digest},
+};
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = quota_books)]
+#[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+struct BookRow {
+    kind: String,
+    owner: String,
+    bytes: i64,
+    reserved_bytes: i64,
+    manifests: i64,
+    repositories: i64,
+    has_own_limits: bool,
+    bytes_limit: Option<i64>,
+    manifests_limit: Option<i64>,
+    repositories_limit: Option<i64>,
+}
+
+impl BookRow {
+    fn into_book(self, defaults: &Limits) -> Book {
+        let kind = if self.kind == BookKind::Account.as_str() {
+            BookKind::Account
+        } else {
+            BookKind::AuthTenant
+        };
+        let own = |limit: Option<i64>| limit.map(super::as_u64);
+        let limits = match kind {
+            BookKind::AuthTenant if !self.has_own_limits => *defaults,
+            _ => Limits {
+                bytes: own(self.bytes_limit),
+                manifests: own(self.manifests_limit),
+                repositories: own(self.repositories_limit),
+            },
+        };
+        Book {
+            kind,
+            used: Amounts {
+                bytes: self.bytes,
+                reserved_bytes: self.reserved_bytes,
+                manifests: self.manifests,
+                repositories: self.repositories,
+            },
+            limits,
+        }
+    }
+}
+
+/// Makes a book if it is missing.
+pub fn book_ensure(conn: &mut Conn, kind: BookKind, owner: &str) -> Result<()> {
+    let row = (
+        quota_books::kind.eq(kind.as_str()),
+        quota_books::owner.eq(owner),
+        quota_books::bytes.eq(0_i64),
+        quota_books::reserved_bytes.eq(0_i64),
+        quota_books::manifests.eq(0_i64),
+        quota_books::repositories.eq(0_i64),
+        quota_books::has_own_limits.eq(false),
+    );
+    on_backend!(conn, |c| diesel::insert_into(quota_books::table)
+        .values(row)
+        .on_conflict((quota_books::kind, quota_books::owner))
+        .do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// Forgets the book of an account that is gone; another account of its name begins anew.
+pub fn book_forget(conn: &mut Conn, account: &AccountName) -> Result<()> {
+    let key = (BookKind::Account.as_str(), account.as_str());
+    diesel::delete(quota_books::table.find(key)).execute(conn)?;
+    Ok(())
+}
+
+/// A book, if there is one.
+pub fn book_find(
+    conn: &mut Conn,
+    kind: BookKind,
+    owner: &str,
+    defaults: &Limits,
+) -> Result<Option<Book>> {
+    let row: Option<BookRow> = quota_books::table
+        .find((kind.as_str(), owner))
+        .select(BookRow::as_select())
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|row| row.into_book(defaults)))
+}
+
+/// The books that a push into the account is held against: the account's, and that of its auth tenant.
+pub fn books_of_account(
+    conn: &mut Conn,
+    account: &AccountName,
+    defaults: &Limits,
+) -> Result<Vec<Book>> {
+    let tenant = auth_tenant_of(conn, account)?;
+    let mut books = Vec::new();
+    books.extend(book_find(
+        conn,
+        BookKind::Account,
+        account.as_str(),
+        defaults,
+    )?);
+    if let Some(tenant) = tenant {
+        books.extend(book_find(conn, BookKind::AuthTenant, &tenant, defaults)?);
+    }
+    Ok(books)
+}
+
+/// Every book with its owner, for metrics.
+pub fn book_list(conn: &mut Conn, defaults: &Limits) -> Result<Vec<(String, Book)>> {
+    let rows: Vec<BookRow> = quota_books::table
+        .order((quota_books::kind, quota_books::owner))
+        .select(BookRow::as_select())
+        .load(conn)?;
+    let book = |row: BookRow| (row.owner.clone(), row.into_book(defaults));
+    Ok(rows.into_iter().map(book).collect())
+}
+
+/// Sets the limits of an account or auth tenant as a whole; `None` takes them away: an account has none then, an auth
+/// tenant those of the configuration.
+pub fn limits_set(
+    conn: &mut Conn,
+    (kind, owner): (BookKind, &str),
+    limits: Option<&Limits>,
+) -> Result<()> {
+    book_ensure(conn, kind, owner)?;
+    let stored = |limit: Option<u64>| limit.map(super::as_i64);
+    let values = limits.copied().unwrap_or_default();
+    diesel::update(quota_books::table.find((kind.as_str(), owner)))
+        .set((
+            quota_books::has_own_limits.eq(limits.is_some()),
+            quota_books::bytes_limit.eq(stored(values.bytes)),
+            quota_books::manifests_limit.eq(stored(values.manifests)),
+            quota_books::repositories_limit.eq(stored(values.repositories)),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Adds to the books of the account and its auth tenant, and refuses what is over a limit; the caller's transaction is
+/// rolled back then.
+pub fn quota_take(
+    conn: &mut Conn,
+    account: &AccountName,
+    change: &Amounts,
+    defaults: &Limits,
+) -> Result<()> {
+    for book in books_change(conn, account, change)? {
+        let book = book.into_book(defaults);
+        if let Some(exceeded) = book.exceeded_by(change) {
+            return Err(refusal(&exceeded));
+        }
+    }
+    Ok(())
+}
+
+/// Changes the books by what does not grow: content that goes, reservations that become content.
+pub fn quota_settle(conn: &mut Conn, account: &AccountName, change: &Amounts) -> Result<()> {
+    if change.is_nothing() {
+        return Ok(());
+    }
+    books_change(conn, account, change).map(|_| ())
+}
+
+fn books_change(conn: &mut Conn, account: &AccountName, change: &Amounts) -> Result<Vec<BookRow>> {
+    let mut changed = Vec::with_capacity(2);
+    changed.extend(book_change(
+        conn,
+        (BookKind::Account, account.as_str()),
+        change,
+    )?);
+    if let Some(tenant) = auth_tenant_of(conn, account)? {
+        changed.extend(book_change(conn, (BookKind::AuthTenant, &tenant), change)?);
+    }
+    Ok(changed)
+}
+
+fn auth_tenant_of(conn: &mut Conn, account: &AccountName) -> Result<Option<String>> {
+    Ok(accounts::table
+        .find(account.as_str())
+        .select(accounts::auth_tenant_id)
+        .first(conn)
+        .optional()?)
+}
+
+/// Gives the row as it is then; `None` if there is no book.
+fn book_change(
+    conn: &mut Conn,
+    (kind, owner): (BookKind, &str),
+    change: &Amounts,
+) -> Result<Option<BookRow>> {
+    // Neither database may add beyond the largest number: the one fails, the other goes over to floating point.
+    let room = |amount: i64| i64::MAX - amount.max(0);
+    let book = quota_books::table
+        .find((kind.as_str(), owner))
+        .filter(quota_books::bytes.le(room(change.bytes)))
+        .filter(quota_books::reserved_bytes.le(room(change.reserved_bytes)));
+    let row: Option<BookRow> = on_backend!(conn, |c| diesel::update(book)
+        .set((
+            quota_books::bytes.eq(quota_books::bytes + change.bytes),
+            quota_books::reserved_bytes.eq(quota_books::reserved_bytes + change.reserved_bytes),
+            quota_books::manifests.eq(quota_books::manifests + change.manifests),
+            quota_books::repositories.eq(quota_books::repositories + change.repositories),
+        ))
+        .returning(BookRow::as_returning())
+        .get_result(c)
+        .optional())?;
+    if row.is_none() && book_find(conn, kind, owner, &Limits::default())?.is_some() {
+        return Err(Error::with_message(
+            Code::Denied,
+            format!("{owner} holds as many bytes as can be counted"),
+        ));
+    }
+    Ok(row)
+}
+
+fn refusal(exceeded: &Exceeded) -> Error {
+    let whose = match exceeded.of {
+        BookKind::Account => "account",
+        BookKind::AuthTenant => "auth tenant",
+    };
+    let Exceeded {
+        resource,
+        used,
+        limit,
+        wanted,
+        of,
+    } = exceeded;
+    let message = format!(
+        "the quota of the {whose} is used up: {used} of {limit} {resource} are used, and {wanted} more are wanted; \
+         delete content, or have the quota raised"
+    );
+    Error::with_message(Code::Denied, message).with_detail(json!({
+        "resource": resource.as_str(),
+        "used": used,
+        "limit": limit,
+        "wanted": wanted,
+        "of": of.as_str(),
+    }))
+}
+
+/// Counts a manifest that this transaction has stored, and its repository if it is the first one there. It comes last
+/// in the transaction.
+pub fn quota_take_manifest(
+    conn: &mut Conn,
+    repo: &Repo,
+    manifest: &NewManifest,
+    defaults: &Limits,
+) -> Result<()> {
+    let is_first = is_only_one(conn, repo, &manifest.digest)?;
+    let change = Amounts {
+        bytes: i64::try_from(manifest.content.len()).unwrap_or(i64::MAX),
+        manifests: 1,
+        repositories: is_first.into(),
+        ..Amounts::default()
+    };
+    quota_take(conn, &repo.account.name, &change, defaults)
+}
+
+/// Counts a manifest that this transaction has deleted, and its repository if it was the last one there.
+pub(super) fn quota_return_manifest(
+    conn: &mut Conn,
+    repo: &Repo,
+    (digest, size_bytes): (&Digest, i64),
+) -> Result<()> {
+    let was_last = is_only_one(conn, repo, digest)?;
+    let change = Amounts {
+        bytes: -size_bytes,
+        manifests: -1,
+        repositories: -i64::from(was_last),
+        ..Amounts::default()
+    };
+    quota_settle(conn, &repo.account.name, &change)
+}
+
+/// Whether the repository has no other manifest. The account's book is locked before: others who store or delete
+/// manifests there have either committed, and are seen, or wait.
+fn is_only_one(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<bool> {
+    book_lock(conn, BookKind::Account, repo.account.name.as_str())?;
+    let others = manifests::table
+        .filter(manifests::repo_id.eq(repo.id))
+        .filter(manifests::digest.ne(digest.as_str()));
+    let has_others: bool = diesel::select(diesel::dsl::exists(others)).get_result(conn)?;
+    Ok(!has_others)
+}
+
+fn book_lock(conn: &mut Conn, kind: BookKind, owner: &str) -> Result<()> {
+    if let Conn::Postgres(c) = conn {
+        let book = quota_books::table.find((kind.as_str(), owner));
+        let _held: Option<String> = book
+            .select(quota_books::owner)
+            .for_update()
+            .first(c)
+            .optional()?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    reserved_bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    manifests: i64,
+    #[diesel(sql_type = BigInt)]
+    repositories: i64,
+}
+
+/// What an account really holds, counted.
+fn account_count(conn: &mut Conn, account: &AccountName) -> Result<Amounts> {
+    // The name is a checked type, and nothing else goes into the text.
+    let of_repos = format!("JOIN repos r ON r.id = repo_id WHERE r.account_name = '{account}'");
+    let of_account = format!("WHERE account_name = '{account}'");
+    let sum = |what: &str, of: &str| {
+        format!("(SELECT CAST(COALESCE(SUM({what}), 0) AS BIGINT) FROM {of})")
+    };
+    let query = format!(
+        "SELECT {} + {} AS bytes, {} + {} AS reserved_bytes,
+         (SELECT COUNT(*) FROM manifests {of_repos}) AS manifests,
+         (SELECT COUNT(DISTINCT repo_id) FROM manifests {of_repos}) AS repositories",
+        sum("size_bytes", &format!("blobs {of_account}")),
+        sum("LENGTH(content)", &format!("manifests {of_repos}")),
+        sum("size_bytes", &format!("uploads {of_repos}")),
+        sum("reserved_bytes", &format!("loose_objects {of_account}")),
+    );
+    let counted: Counted = diesel::sql_query(query).get_result(conn)?;
+    Ok(Amounts {
+        bytes: counted.bytes,
+        reserved_bytes: counted.reserved_bytes,
+        manifests: counted.manifests,
+        repositories: counted.repositories,
+    })
+}
+
+/// A book that says something else than the count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookError {
+    /// Whose.
+    pub owner: String,
+    /// What the book says.
+    pub book: Amounts,
+    /// What is there.
+    pub counted: Amounts,
+}
+
+/// Counts what the accounts of an auth tenant hold, with all its books held. With a time, wrong books are put right, and
+/// what is kept for objects whose notes are older is given up: their writes died.
+pub fn books_recount(
+    conn: &mut Conn,
+    auth_tenant_id: &str,
+    stale_before: Option<DateTime<Utc>>,
+) -> Result<Vec<BookError>> {
+    let names: Vec<String> = accounts::table
+        .filter(accounts::auth_tenant_id.eq(auth_tenant_id))
+        .order(accounts::name)
+        .select(accounts::name)
+        .load(conn)?;
+    if let Some(before) = stale_before {
+        let stale = loose_objects::table
+            .filter(loose_objects::account_name.eq_any(&names))
+            .filter(loose_objects::noted_at.lt(before.naive_utc()));
+        diesel::update(stale)
+            .set(loose_objects::reserved_bytes.eq(0_i64))
+            .execute(conn)?;
+    }
+    for name in &names {
+        book_lock(conn, BookKind::Account, name)?;
+    }
+    book_lock(conn, BookKind::AuthTenant, auth_tenant_id)?;
+    let mut wrong = Vec::new();
+    let mut sum = Amounts::default();
+    for name in &names {
+        let counted = account_count(conn, &super::stored(name)?)?;
+        sum.bytes += counted.bytes;
+        sum.reserved_bytes += counted.reserved_bytes;
+        sum.manifests += counted.manifests;
+        sum.repositories += counted.repositories;
+        wrong.extend(book_compare(
+            conn,
+            (BookKind::Account, name),
+            counted,
+            stale_before.is_some(),
+        )?);
+    }
+    let tenant = (BookKind::AuthTenant, auth_tenant_id);
+    wrong.extend(book_compare(conn, tenant, sum, stale_before.is_some())?);
+    Ok(wrong)
+}
+
+fn book_compare(
+    conn: &mut Conn,
+    (kind, owner): (BookKind, &str),
+    counted: Amounts,
+    repairs: bool,
+) -> Result<Option<BookError>> {
+    let found = book_find(conn, kind, owner, &Limits::default())?;
+    let book = found.map(|book| book.used).unwrap_or_default();
+    if book == counted {
+        return Ok(None);
+    }
+    if repairs {
+        book_ensure(conn, kind, owner)?;
+        diesel::update(quota_books::table.find((kind.as_str(), owner)))
+            .set((
+                quota_books::bytes.eq(counted.bytes),
+                quota_books::reserved_bytes.eq(counted.reserved_bytes),
+                quota_books::manifests.eq(counted.manifests),
+                quota_books::repositories.eq(counted.repositories),
+            ))
+            .execute(conn)?;
+    }
+    Ok(Some(BookError {
+        owner: format!("{} {owner}", kind.as_str()),
+        book,
+        counted,
+    }))
+}
+
+/// The auth tenants that have accounts or books.
+pub fn auth_tenants(conn: &mut Conn) -> Result<Vec<String>> {
+    let mut tenants: Vec<String> = quota_books::table
+        .filter(quota_books::kind.eq(BookKind::AuthTenant.as_str()))
+        .select(quota_books::owner)
+        .load(conn)?;
+    let of_accounts: Vec<String> = accounts::table
+        .select(accounts::auth_tenant_id)
+        .distinct()
+        .load(conn)?;
+    tenants.extend(of_accounts);
+    tenants.sort();
+    tenants.dedup();
+    Ok(tenants)
+}

@@ -1,0 +1,270 @@
+//! Quotas: show and set limits, count again, and warn who comes near.
+//!
+//! What is used is counted where it changes, see `db/quotas.rs`. The limits of an account are for those who may change
+//! the account: they bound what its auth tenant's limits leave. The limits of an auth tenant are for those who have
+//! `quota_change` there.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Registry,
+    access::{Push, RepoAccess},
+};
+use crate::{
+    auth::driver::Identity,
+    db::quotas::{
+        BookError, auth_tenants, book_find, book_list, books_of_account, books_recount, limits_set,
+    },
+    error::{Code, Error, Result},
+    model::{
+        permission::Permission,
+        quota::{Amounts, Book, BookKind, Limits, Resource},
+        user::ANY_AUTH_TENANT,
+    },
+    oci::AccountName,
+};
+
+/// How long the numbers for metrics are remembered.
+const METRICS_AGE: TimeDelta = TimeDelta::seconds(10);
+
+/// What is kept for an object whose note is older is of a write that died: a write that goes on renews its note.
+const STALE_AFTER: TimeDelta = TimeDelta::hours(1);
+
+/// The longest name of an auth tenant that has limits.
+const MAX_TENANT_CHARS: usize = 255;
+
+/// Every book with its owner.
+pub type Books = Vec<(String, Book)>;
+
+/// The numbers for metrics, and when they were read.
+pub(super) type BooksRead = Option<(DateTime<Utc>, Books)>;
+
+/// New limits; a resource that is missing keeps its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LimitsOrder {
+    /// Bytes.
+    pub bytes: Option<Option<u64>>,
+    /// Manifests.
+    pub manifests: Option<Option<u64>>,
+    /// Repositories that hold manifests.
+    pub repositories: Option<Option<u64>>,
+}
+
+impl LimitsOrder {
+    fn of(&self, resource: Resource) -> Option<Option<u64>> {
+        match resource {
+            Resource::Bytes => self.bytes,
+            Resource::Manifests => self.manifests,
+            Resource::Repositories => self.repositories,
+        }
+    }
+
+    fn applied_to(&self, mut limits: Limits) -> Result<Limits> {
+        for resource in Resource::ALL {
+            let Some(limit) = self.of(resource) else {
+                continue;
+            };
+            if limit.is_some_and(|limit| i64::try_from(limit).is_err()) {
+                let path = format!("{resource}.limit");
+                return Err(Error::field(&path, format!("at most {}", i64::MAX)));
+            }
+            limits = limits.with(resource, limit);
+        }
+        Ok(limits)
+    }
+}
+
+impl Registry {
+    /// What an account uses, and may use.
+    pub async fn account_quota_get(&self, identity: &Identity, name: &AccountName) -> Result<Book> {
+        self.account_access(identity, name, Permission::View)
+            .await?;
+        self.book_get(BookKind::Account, name.as_str()).await
+    }
+
+    /// Sets limits of an account.
+    pub async fn account_quota_put(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+        order: LimitsOrder,
+    ) -> Result<Book> {
+        self.account_access(identity, name, Permission::Change)
+            .await?;
+        self.limits_change((BookKind::Account, name.as_str()), order)
+            .await
+    }
+
+    /// What the accounts of an auth tenant use together, and may use.
+    pub async fn tenant_quota_get(&self, identity: &Identity, tenant: &str) -> Result<Book> {
+        self.tenant_access(identity, tenant, Permission::QuotaView)
+            .await?;
+        self.book_get(BookKind::AuthTenant, tenant).await
+    }
+
+    /// Sets limits of an auth tenant.
+    pub async fn tenant_quota_put(
+        &self,
+        identity: &Identity,
+        tenant: &str,
+        order: LimitsOrder,
+    ) -> Result<Book> {
+        self.tenant_access(identity, tenant, Permission::QuotaChange)
+            .await?;
+        self.limits_change((BookKind::AuthTenant, tenant), order)
+            .await
+    }
+
+    /// Takes the limits of an auth tenant away: those of the configuration count again.
+    pub async fn tenant_quota_reset(&self, identity: &Identity, tenant: &str) -> Result<()> {
+        self.tenant_access(identity, tenant, Permission::QuotaChange)
+            .await?;
+        let owner = tenant.to_owned();
+        self.db
+            .write(move |conn| limits_set(conn, (BookKind::AuthTenant, &owner), None))
+            .await
+    }
+
+    /// Counts again what the accounts of an auth tenant hold, puts its books right, and says what was wrong. For
+    /// operators.
+    pub async fn quota_recount(&self, identity: &Identity, tenant: &str) -> Result<Vec<BookError>> {
+        self.tenant_access(identity, tenant, Permission::QuotaView)
+            .await?;
+        if !self
+            .driver_permits(Some(identity), Permission::QuotaChange, ANY_AUTH_TENANT)
+            .await?
+        {
+            let message = "only operators may have quotas counted again";
+            return Err(Error::with_message(Code::Denied, message));
+        }
+        let (tenant, stale_before) = (tenant.to_owned(), self.clock.now() - STALE_AFTER);
+        self.db
+            .write(move |conn| books_recount(conn, &tenant, Some(stale_before)))
+            .await
+    }
+
+    /// Every book that says something else than a count, a sentence each.
+    pub(super) async fn quota_check(&self) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for tenant in self.db.read(auth_tenants).await? {
+            // A transaction that writes: it holds the books, so that none changes between reading and counting.
+            let wrong = self
+                .db
+                .write(move |conn| books_recount(conn, &tenant, None))
+                .await?;
+            problems.extend(wrong.iter().map(sentence));
+        }
+        Ok(problems)
+    }
+
+    /// What a push into the repository should say about quotas that are nearly used up.
+    pub async fn quota_warning(&self, access: &RepoAccess<Push>) -> Result<Option<String>> {
+        let (account, defaults) = (access.name().account.clone(), self.settings.quota_defaults);
+        let books = self
+            .db
+            .read(move |conn| books_of_account(conn, &account, &defaults))
+            .await?;
+        let full = books.iter().flat_map(|book| {
+            let whose = book.kind.as_str().replace('_', " ");
+            book.nearly_full().map(move |(resource, used, limit)| {
+                format!("{used} of {limit} {resource} of the {whose} are used")
+            })
+        });
+        let full: Vec<String> = full.collect();
+        Ok((!full.is_empty()).then(|| format!("quota: {}", full.join("; "))))
+    }
+
+    /// Every book, as it was some seconds ago at most.
+    pub async fn quota_metrics(&self) -> Result<Books> {
+        let mut read = self.books.lock().await;
+        let now = self.clock.now();
+        if let Some((at, books)) = read.as_ref()
+            && now - *at < METRICS_AGE
+        {
+            return Ok(books.clone());
+        }
+        let defaults = self.settings.quota_defaults;
+        let books = self.db.read(move |conn| book_list(conn, &defaults)).await?;
+        *read = Some((now, books.clone()));
+        Ok(books)
+    }
+
+    /// An auth tenant that somebody may not see looks like one that does not exist.
+    async fn tenant_access(
+        &self,
+        identity: &Identity,
+        tenant: &str,
+        permission: Permission,
+    ) -> Result<()> {
+        if self
+            .driver_permits(Some(identity), permission, tenant)
+            .await?
+        {
+            return Ok(());
+        }
+        if permission != Permission::QuotaView
+            && self
+                .driver_permits(Some(identity), Permission::QuotaView, tenant)
+                .await?
+        {
+            let message = format!(
+                "{} is not allowed to {permission} in auth tenant {tenant}",
+                identity.user
+            );
+            return Err(Error::with_message(Code::Denied, message));
+        }
+        let message = format!("there is no auth tenant {tenant}");
+        Err(Error::with_message(Code::NotFound, message))
+    }
+
+    async fn book_get(&self, kind: BookKind, owner: &str) -> Result<Book> {
+        let (owner, defaults) = (owner.to_owned(), self.settings.quota_defaults);
+        let book = self
+            .db
+            .read(move |conn| book_find(conn, kind, &owner, &defaults))
+            .await?;
+        // An auth tenant may have no account yet.
+        Ok(book.unwrap_or(Book {
+            kind,
+            used: Amounts::default(),
+            limits: match kind {
+                BookKind::Account => Limits::default(),
+                BookKind::AuthTenant => defaults,
+            },
+        }))
+    }
+
+    async fn limits_change(
+        &self,
+        (kind, owner): (BookKind, &str),
+        order: LimitsOrder,
+    ) -> Result<Book> {
+        if owner.is_empty() || owner.chars().count() > MAX_TENANT_CHARS || owner.contains('\0') {
+            let message = "an auth tenant has 1 to 255 characters";
+            return Err(Error::with_message(Code::BadRequest, message));
+        }
+        let defaults = self.settings.quota_defaults;
+        let key = owner.to_owned();
+        self.db
+            .write(move |conn| {
+                let before = book_find(conn, kind, &key, &defaults)?;
+                let inherited = match kind {
+                    BookKind::Account => Limits::default(),
+                    BookKind::AuthTenant => defaults,
+                };
+                let limits = order.applied_to(before.map_or(inherited, |book| book.limits))?;
+                limits_set(conn, (kind, &key), Some(&limits))
+            })
+            .await?;
+        self.book_get(kind, owner).await
+    }
+}
+
+fn sentence(wrong: &BookError) -> String {
+    let BookError {
+        owner,
+        book,
+        counted,
+    } = wrong;
+    format!("the quota book of {owner} says {book:?}, but there are {counted:?}")
+}
