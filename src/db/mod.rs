@@ -15,6 +15,7 @@ pub mod loose_objects;
 pub mod manifests;
 mod migrate;
 mod pool;
+pub mod quota_recount;
 pub mod quotas;
 pub mod relocate;
 pub mod repos;

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     auth::driver::Identity,
-    db::quotas::{
-        BookError, auth_tenants, book_find, book_list, books_of_account, books_recount, limits_set,
+    db::{
+        quota_recount::{BookError, auth_tenants, books_recount},
+        quotas::{book_find, book_list, books_of_account, limits_set},
     },
     error::{Code, Error, Result},
     model::{

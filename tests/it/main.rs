@@ -11,6 +11,7 @@ mod isolation;
 mod migrations;
 mod policies;
 mod process;
+mod quotas;
 mod rules;
 mod support;
 mod v2;

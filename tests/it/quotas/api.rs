@@ -1,0 +1,130 @@
+//! `/api/v1/.../quota`, and the metrics.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, TENANT, start, start_with};
+use crate::support::TestRegistry;
+
+async fn status(registry: &TestRegistry, user: &str, method: Method, path: &str) -> u16 {
+    let request = registry.as_user(user, method, path);
+    let order = json!({ "bytes": { "limit": 5 } });
+    request.json(&order).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn who_may_see_and_set_what() {
+    let registry = start().await;
+    // Of the account: who may see it, and who may change it.
+    for (user, get, put) in [
+        ("owner", 200, 200),
+        ("ann", 200, 403),
+        ("reader", 200, 403),
+        ("quota-reader", 404, 404),
+        ("other", 404, 404),
+        ("nobody", 404, 404),
+    ] {
+        assert_eq!(
+            status(&registry, user, Method::GET, ACCOUNT).await,
+            get,
+            "{user}"
+        );
+        assert_eq!(
+            status(&registry, user, Method::PUT, ACCOUNT).await,
+            put,
+            "{user}"
+        );
+    }
+    // Of the auth tenant: its own admin cannot raise what the operator has set.
+    for (user, get, put) in [
+        ("owner", 200, 403),
+        ("quota-reader", 200, 403),
+        ("ann", 404, 404),
+        ("other", 404, 404),
+        ("nobody", 404, 404),
+    ] {
+        assert_eq!(
+            status(&registry, user, Method::GET, TENANT).await,
+            get,
+            "{user}"
+        );
+        assert_eq!(
+            status(&registry, user, Method::PUT, TENANT).await,
+            put,
+            "{user}"
+        );
+        assert_eq!(
+            status(&registry, user, Method::DELETE, TENANT).await,
+            put,
+            "{user}"
+        );
+    }
+    for path in [ACCOUNT, TENANT] {
+        let answer = registry.anonymous(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    assert_eq!(registry.quota(TENANT).await["bytes"]["limit"], json!(null));
+    // A hidden auth tenant looks like one that does not exist.
+    let detail = async |tenant: &str| {
+        let path = format!("/api/v1/auth-tenants/{tenant}/quota");
+        let answer = registry.as_user("ann", Method::GET, &path).send().await;
+        let problem: Value = answer.unwrap().json().await.unwrap();
+        problem["detail"].as_str().unwrap().replace(tenant, "x")
+    };
+    assert_eq!(detail("other").await, detail("absent").await);
+}
+
+#[tokio::test]
+async fn what_is_shown_can_be_sent_back_and_parts_can_be_left_out() {
+    let registry = start().await;
+    registry.push_image("demo/app", "v1", 1).await;
+    registry.limit(ACCOUNT, "bytes", 5000).await;
+    registry.limit(ACCOUNT, "manifests", 0).await;
+    let shown = registry.quota(ACCOUNT).await;
+    assert_eq!(shown["bytes"]["limit"], 5000);
+    assert_eq!(shown["manifests"], json!({ "limit": 0, "used": 1 }));
+    assert_eq!(shown["repositories"], json!({ "limit": null, "used": 1 }));
+    let put = async |document: Value| {
+        let request = registry.admin(Method::PUT, ACCOUNT).json(&document);
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(put(shown.clone()).await, (200, shown));
+    for (document, path) in [
+        (json!({ "byte": { "limit": 1 } }), "$.byte"),
+        (json!({ "bytes": { "limit": -1 } }), "$.bytes.limit"),
+        (json!({ "bytes": { "limit": "1" } }), "$.bytes.limit"),
+        (
+            json!({ "manifests": { "limit": u64::MAX } }),
+            "$.manifests.limit",
+        ),
+    ] {
+        let (status, problem) = put(document.clone()).await;
+        assert_eq!(status, 422, "{document}");
+        assert_eq!(problem["path"], path, "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_show_quotas_only_if_the_operator_wants_it() {
+    let metrics = async |registry: &TestRegistry| {
+        let answer = registry.anonymous(Method::GET, "/metrics").send().await;
+        answer.unwrap().text().await.unwrap()
+    };
+    let registry = start().await;
+    assert!(!metrics(&registry).await.contains("quota_used"));
+    let registry = start_with(|config| config.quotas.metrics = true).await;
+    registry.push_blob("demo/app", b"four").await;
+    registry.limit(TENANT, "bytes", 100).await;
+    let text = metrics(&registry).await;
+    let used = "kontor_quota_used{of=\"account\",owner=\"demo\",resource=\"bytes\"} 4";
+    let limit = "kontor_quota_limit{of=\"auth_tenant\",owner=\"demo\",resource=\"bytes\"} 100";
+    assert!(text.contains(used) && text.contains(limit), "{text}");
+    assert!(!text.contains("kontor_quota_limit{of=\"account\""));
+    // They are read anew after some seconds.
+    registry.push_blob("demo/app", b"five!").await;
+    assert!(metrics(&registry).await.contains(used));
+    registry.clock.advance(chrono::TimeDelta::seconds(11));
+    assert!(metrics(&registry).await.contains("resource=\"bytes\"} 9"));
+}
