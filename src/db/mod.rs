@@ -6,6 +6,7 @@
 //! [`Db::write`] begins as a writer.
 
 pub mod accounts;
+pub mod audit;
 pub mod blobs;
 pub mod consistency;
 pub mod containers;

@@ -12,6 +12,7 @@ diesel::table! {
         is_deleting -> Bool,
         created_at -> Timestamp,
         version -> BigInt,
+        audit_pulls -> Bool,
     }
 }
 
@@ -224,6 +225,46 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    audit_events (id) {
+        id -> Text,
+        at -> Timestamp,
+        action -> Text,
+        outcome -> Text,
+        user_name -> Nullable<Text>,
+        account -> Nullable<Text>,
+        auth_tenant_id -> Nullable<Text>,
+        event -> Text,
+        seq -> Nullable<BigInt>,
+        hash -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_chain (id) {
+        id -> BigInt,
+        seq -> BigInt,
+        hash -> Text,
+    }
+}
+
+diesel::table! {
+    audit_heads (seq, is_anchor) {
+        seq -> BigInt,
+        is_anchor -> Bool,
+        statement -> Text,
+    }
+}
+
+diesel::table! {
+    audit_sinks (name) {
+        name -> Text,
+        delivered_seq -> BigInt,
+        failures -> Integer,
+        next_delivery_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(repos -> accounts (account_name));
 diesel::joinable!(blobs -> accounts (account_name));
 diesel::joinable!(blob_chunks -> blobs (blob_id));
@@ -257,4 +298,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     storage_moves,
     containers,
     quota_books,
+    audit_events,
+    audit_chain,
+    audit_heads,
+    audit_sinks,
 );

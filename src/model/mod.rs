@@ -2,6 +2,8 @@
 
 pub mod account;
 pub mod account_rights;
+pub mod audit;
+pub mod audit_chain;
 pub mod difference;
 pub mod expression;
 pub mod gc_policy;
