@@ -1,5 +1,6 @@
 //! The only place where the parts are wired together.
 
+mod audit_sinks;
 mod auth_drivers;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use audit_sinks::audit_sinks;
 use auth_drivers::AuthDrivers;
 use storage_drivers::{Limits, ObservedDriver, OpenStackSession, StorageDriver, StorageError};
 use tracing::warn;
@@ -147,11 +149,13 @@ impl App {
             oidc,
             db: db.clone(),
             tokens,
+            audit_sinks: audit_sinks(&config.audit),
             secret_hasher: SecretHasher::open(&config.secret_key_file())?,
             login_limit: LoginLimit::new(config.auth.login_limits.clone()),
             clock,
             ids: Ids::Random,
             settings: Settings {
+                audit_keep: config.audit.keep(),
                 manifest_bytes: config.limits.manifest_bytes,
                 blob_bytes: config.limits.blob_bytes,
                 chunk_bytes: config.limits.chunk_bytes,
@@ -258,6 +262,9 @@ impl App {
         drop(jobs);
         if let Err(error) = self.registry.pulls_flush().await {
             warn!(error = ?error, "the last pulls were not noted");
+        }
+        if let Err(error) = self.registry.audit_flush().await {
+            warn!(error = ?error, "the last audit events were not written");
         }
         Ok(served?)
     }

@@ -90,6 +90,7 @@ struct Inner {
     field_path: Option<String>,
     headers: Vec<(&'static str, String)>,
     source: Option<Source>,
+    is_denial: bool,
 }
 
 /// Seconds after which a client may try again when the registry says 503.
@@ -116,6 +117,7 @@ impl Error {
             field_path: None,
             headers,
             source: None,
+            is_denial: code == Code::Denied,
         }))
     }
 
@@ -166,6 +168,18 @@ impl Error {
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.0.headers.push((name, value.into()));
         self
+    }
+
+    /// Marks a refusal that does not look like one: the audit trail tells it, the client is not told.
+    #[must_use]
+    pub fn as_denial(mut self) -> Self {
+        self.0.is_denial = true;
+        self
+    }
+
+    /// Whether the caller was not allowed to do this, whatever the code says.
+    pub fn is_denial(&self) -> bool {
+        self.0.is_denial
     }
 
     /// What went wrong.

@@ -12,6 +12,7 @@
 //! | `telemetry` | `config` (and the storage crate's observer) |
 //! | `storage-drivers` (crate) | nothing of ours |
 //! | `db` | `oci`, `model`, `error`, `ids` |
+//! | `audit` | `model` |
 //! | `auth` | `oci`, `model`, `error`, `clock`, `ids` (and the storage crate's OpenStack session) |
 //! | `registry` | the above except `config` and `telemetry` |
 //! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
@@ -22,6 +23,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod clock;

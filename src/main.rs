@@ -7,6 +7,7 @@ use kontor::cli::{
     self, CliError,
     account::{self, AccountCommand},
     args::{ConfigArgs, Server},
+    audit::{self, AuditCommand},
     login::{self, LoginArgs},
     robot::{self, RobotCommand},
     token::{self, TokenCommand},
@@ -38,6 +39,9 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Verify the audit trail, and take copies of it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Manage local users.
     #[command(subcommand)]
     User(UserCommand),
@@ -99,6 +103,7 @@ async fn run(command: Command) -> Result<(), CliError> {
             cli::config_check(&config.load()?);
             Ok(())
         }
+        Command::Audit(command) => audit::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Account { server, command } => account::run(&server, command).await,
         Command::Robot { server, command } => robot::run(&server, command).await,

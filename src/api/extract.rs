@@ -190,6 +190,7 @@ pub async fn caller(request: &HttpRequest, api: &Api) -> Result<Caller> {
         authorization(request).map_err(|error| error.with_header("WWW-Authenticate", header))?;
     let caller = api.registry.caller(authorization, anonymous).await?;
     RequestFacts::set_caller(request, caller.display_name());
+    RequestFacts::set_who(request, caller.audit_who());
     Ok(caller)
 }
 

@@ -154,7 +154,9 @@ fn quota_routes(config: &mut web::ServiceConfig) {
 
 /// The management API.
 fn admin_routes(config: &mut web::ServiceConfig) {
-    use admin::{accounts, explain, info, me, personal_tokens, robots, storage_migrate, users};
+    use admin::{
+        accounts, audit, explain, info, me, personal_tokens, robots, storage_migrate, users,
+    };
     config
         .service(Endpoint::admin("/api/v1").get(info::get))
         .service(Endpoint::admin("/api/v1/").get(info::get))
@@ -214,6 +216,7 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(Endpoint::admin("/api/v1/me").get(me::get))
         .service(web::resource("/api/openapi.json").route(web::get().to(openapi::json)))
         .service(web::resource("/api/docs").route(web::get().to(reference_page::get)))
+        .service(Endpoint::admin("/api/v1/audit").get(audit::list))
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }
 

@@ -20,7 +20,14 @@ use actix_web::{
 use bytes::Bytes;
 use tracing::info;
 
-use super::{Api, extract::ServedNamespace, origin::Origin, unread_body::HeldBody};
+use super::{
+    Api,
+    extract::{ServedNamespace, request_origin},
+    origin::Origin,
+    render::{OciError, Problem},
+    unread_body::HeldBody,
+};
+use crate::model::audit::AuditWho;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,6 +41,7 @@ pub struct RequestId(pub String);
 pub struct RequestFacts {
     account: Option<String>,
     caller: Option<String>,
+    who: Option<AuditWho>,
 }
 
 impl RequestFacts {
@@ -45,6 +53,11 @@ impl RequestFacts {
     /// Who asks; `None` is the anonymous.
     pub fn set_caller(request: &HttpRequest, caller: Option<String>) {
         Self::change(request, |facts| facts.caller = caller);
+    }
+
+    /// Notes who asks, for the audit trail.
+    pub fn set_who(request: &HttpRequest, who: Option<AuditWho>) {
+        Self::change(request, |facts| facts.who = who);
     }
 
     fn change(request: &HttpRequest, change: impl FnOnce(&mut Self)) {
@@ -74,6 +87,9 @@ pub async fn request_log(
     let held_body = HeldBody::of(&mut request);
     let mut response = next.call(request).await?;
     let request = response.request().clone();
+    if let Some(reason) = denial(&response) {
+        audit_denial(&request, &api, &reason).await;
+    }
     // Nobody asks for the bytes of a body that has none, or whose length alone is sent.
     let has_no_bytes = matches!(
         response.response().body().size(),
@@ -110,6 +126,24 @@ pub async fn request_log(
         }
         .boxed()
     }))
+}
+
+/// Why the caller was not allowed to do this, if that is the answer.
+fn denial(response: &ServiceResponse<impl MessageBody>) -> Option<String> {
+    let error = response.response().error()?;
+    let oci = error.as_error::<OciError>().map(|error| &error.0);
+    let error = oci.or_else(|| error.as_error::<Problem>().map(|error| &error.0))?;
+    error.is_denial().then(|| error.message().to_owned())
+}
+
+async fn audit_denial(request: &HttpRequest, api: &Api, reason: &str) {
+    let facts = request.extensions().get::<RequestFacts>().cloned();
+    let facts = facts.unwrap_or_default();
+    let origin = request_origin(request, api);
+    let what = format!("{} {}", request.method(), request.path());
+    api.registry
+        .audit_denial((facts.who, &origin), (facts.account, &what), reason)
+        .await;
 }
 
 struct InFlight(web::Data<Api>);

@@ -6,6 +6,7 @@
 //! `authorization.rs` and `challenge.rs` are the words of the protocol. A driver never sees a repository, and
 //! nothing here reads the database: what a driver needs from it comes through a trait.
 
+pub mod audit_head;
 pub mod authorization;
 pub mod authorize;
 pub mod challenge;

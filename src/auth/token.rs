@@ -61,6 +61,12 @@ pub struct Claims {
     /// Where the credentials came from that it was got with, for audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// The user's identifier at the identity service, for audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The project that the user acts in, for audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
     /// Who it is for, if the catalog may be listed: what is in it depends on the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Identity>,
@@ -105,8 +111,8 @@ pub enum TokenError {
 
 /// Issues and verifies tokens.
 pub struct Tokens {
-    current: SigningKey,
-    accepted: HashMap<String, (Algorithm, DecodingKey)>,
+    pub(super) current: SigningKey,
+    pub(super) accepted: HashMap<String, (Algorithm, DecodingKey)>,
     public: Vec<Jwk>,
     clock: Arc<dyn Clock>,
     verified: Cache<[u8; 32], Arc<Claims>>,
@@ -121,6 +127,8 @@ pub struct TokenRequest {
     pub revocations: i64,
     /// Where the credentials came from, for audit.
     pub origin: Option<String>,
+    /// The user's identifier and project at the identity service, for audit.
+    pub user_and_project: (Option<String>, Option<String>),
     /// The user, if the token can list the catalog.
     pub who: Option<Identity>,
     /// The registry's name as the client knows it.
@@ -166,6 +174,7 @@ impl Tokens {
     /// Signs a token.
     pub fn issue(&self, request: TokenRequest) -> Result<String, TokenError> {
         let now = self.clock.now();
+        let (user_id, project_id) = request.user_and_project;
         let claims = Claims {
             iss: ISSUER.to_owned(),
             sub: request.subject,
@@ -177,6 +186,8 @@ impl Tokens {
             jti: request.jti,
             access: request.access,
             origin: request.origin,
+            user_id,
+            project_id,
             who: request.who,
         };
         let mut header = Header::new(self.current.algorithm);
@@ -259,6 +270,7 @@ mod tests {
             subject: "static:ann".into(),
             revocations: 0,
             origin: None,
+            user_and_project: (None, None),
             who: None,
             audience: audience.into(),
             access: vec![Scope::repository("a/b", [Action::Pull])],

@@ -11,6 +11,7 @@
 
 pub mod account;
 pub mod args;
+pub mod audit;
 pub mod client;
 mod docker_config;
 pub mod login;
@@ -64,6 +65,9 @@ pub enum CliError {
     /// A login at an identity provider failed.
     #[error(transparent)]
     Login(#[from] login::LoginError),
+    /// The audit trail is not in order, or cannot be verified.
+    #[error("audit trail: {0}")]
+    Audit(String),
     /// No password was given.
     #[error("no password on standard input")]
     NoPassword,
@@ -159,7 +163,7 @@ pub async fn set_password(config: Config, user: &str) -> Result<(), CliError> {
     require_registry(&config)?;
     let app = App::build(config)?;
     app.registry()
-        .user_set_password(user, &password_from_stdin()?)
+        .user_set_password(None, user, &password_from_stdin()?)
         .await?;
     println!("{user} has a new password");
     Ok(())

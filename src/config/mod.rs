@@ -4,6 +4,7 @@
 //! error: a misspelt `trusted_proxies` must not silently trust nobody. Besides the flags of the command line no
 //! other module reads the environment. How text becomes values is in `load.rs`.
 
+mod audit;
 mod auth;
 mod load;
 mod quotas;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use storage_drivers::{OpenStackConfig, StorageConfig};
 use url::Url;
 
+pub use audit::AuditConfig;
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
 pub use load::ConfigError;
 pub use quotas::QuotasConfig;
@@ -52,6 +54,8 @@ pub struct Config {
     pub openstack: Option<OpenStackConfig>,
     /// Who may log in, and how tokens are made.
     pub auth: AuthConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Bounds on what a client may send.
     pub limits: LimitsConfig,
     /// How much auth tenants may use.
@@ -157,6 +161,7 @@ impl Default for Config {
             moves: MovesConfig::default(),
             openstack: None,
             auth: AuthConfig::default(),
+            audit: AuditConfig::default(),
             limits: LimitsConfig::default(),
             quotas: QuotasConfig::default(),
             log: LogConfig::default(),
@@ -309,6 +314,7 @@ impl Config {
         }
         self.quotas.validate()?;
         self.auth.validate()?;
+        self.audit.validate()?;
         if self.auth.keystone.is_some() && self.openstack.is_none() {
             return fault("auth.keystone", "it needs an [openstack] section");
         }

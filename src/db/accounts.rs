@@ -57,6 +57,7 @@ pub fn account_insert(conn: &mut Conn, account: &Account, now: DateTime<Utc>) ->
         accounts::settings.eq(to_json(&account.settings)?),
         accounts::serves_namespace.eq(account.settings.serves_namespace.as_deref()),
         accounts::is_deleting.eq(account.is_deleting),
+        accounts::audit_pulls.eq(account.settings.audit_pulls),
         accounts::created_at.eq(now.naive_utc()),
         accounts::version.eq(account.version),
     );
@@ -146,6 +147,7 @@ pub fn account_update(conn: &mut Conn, account: &Account) -> Result<i64> {
             accounts::settings.eq(to_json(settings)?),
             accounts::serves_namespace.eq(settings.serves_namespace.as_deref()),
             accounts::version.eq(version),
+            accounts::audit_pulls.eq(settings.audit_pulls),
         ))
         .execute(conn)?;
     Ok(version)

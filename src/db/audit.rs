@@ -35,9 +35,12 @@ pub fn audit_append(conn: &mut Conn, event: &AuditEvent) -> Result<()> {
         audit_events::auth_tenant_id.eq(&event.auth_tenant_id),
         audit_events::event.eq(event.to_json()?),
     );
-    diesel::insert_into(audit_events::table)
+    // One that is there already was written by a transaction whose end nobody learnt.
+    on_backend!(conn, |c| diesel::insert_into(audit_events::table)
         .values(row)
-        .execute(conn)?;
+        .on_conflict(audit_events::id)
+        .do_nothing()
+        .execute(c))?;
     Ok(())
 }
 
@@ -120,18 +123,13 @@ pub fn audit_head_list(conn: &mut Conn) -> Result<Vec<String>> {
         .load(conn)?)
 }
 
-/// The signed head of the first event from `seq` on that has one.
-pub fn audit_head_from(conn: &mut Conn, seq: i64) -> Result<Option<String>> {
+/// The signed statements about events after `after`, up to `last`.
+pub fn audit_heads_between(conn: &mut Conn, after: i64, last: i64) -> Result<Vec<String>> {
     Ok(audit_heads::table
-        .filter(
-            audit_heads::seq
-                .ge(seq)
-                .and(audit_heads::is_anchor.eq(false)),
-        )
-        .order(audit_heads::seq)
+        .filter(audit_heads::seq.gt(after).and(audit_heads::seq.le(last)))
+        .order((audit_heads::seq, audit_heads::is_anchor))
         .select(audit_heads::statement)
-        .first(conn)
-        .optional()?)
+        .load(conn)?)
 }
 
 type SealedRow = (Option<i64>, Option<String>, String);

@@ -30,6 +30,8 @@ pub struct StoredManifest {
     pub media_type: String,
     /// The bytes.
     pub content: Vec<u8>,
+    /// Who owns the account, if its pulls are in the audit trail; not told in lists.
+    pub audited_for: Option<String>,
 }
 
 /// The manifest that a tag or digest leads to.
@@ -38,7 +40,7 @@ pub fn manifest_find(
     name: &FullRepoName,
     reference: &Reference,
 ) -> Result<Option<StoredManifest>> {
-    type Row = (i64, String, String, Vec<u8>);
+    type Row = (i64, String, String, Vec<u8>, (bool, String));
     let in_repo = manifests::table
         .inner_join(repos::table.inner_join(accounts::table))
         .filter(repos::account_name.eq(name.account.as_str()))
@@ -49,6 +51,7 @@ pub fn manifest_find(
             manifests::digest,
             manifests::media_type,
             manifests::content,
+            (accounts::audit_pulls, accounts::auth_tenant_id),
         ));
     let row: Option<Row> = match reference {
         Reference::Digest(digest) => in_repo
@@ -65,12 +68,13 @@ pub fn manifest_find(
             .first(conn)
             .optional()?,
     };
-    row.map(|(repo_id, digest, media_type, content)| {
+    row.map(|(repo_id, digest, media_type, content, account)| {
         Ok(StoredManifest {
             repo_id,
             digest: stored(&digest)?,
             media_type,
             content,
+            audited_for: account.0.then_some(account.1),
         })
     })
     .transpose()
@@ -297,6 +301,7 @@ pub fn referrer_page(
                 digest: stored(&digest)?,
                 media_type,
                 content,
+                audited_for: None,
             })
         })
         .collect()

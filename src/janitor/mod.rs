@@ -3,6 +3,7 @@
 //! A job claims a task, which takes a lease on it in the database, and works on it. A node that dies loses its lease
 //! after a while, and another one goes on; so every task can be cut off anywhere and taken again.
 
+mod audit;
 mod job_loop;
 mod move_account;
 
@@ -17,5 +18,11 @@ pub fn start(registry: &Arc<Registry>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     let moves = move_account::MoveAccount(Arc::clone(registry));
     jobs.spawn(job_loop::run(moves));
+    jobs.spawn(job_loop::run(audit::SealAudit(Arc::clone(registry))));
+    jobs.spawn(job_loop::run(audit::PruneAudit(Arc::clone(registry))));
+    for number in 0..registry.sink_count() {
+        let sink = audit::DeliverAudit(Arc::clone(registry), number);
+        jobs.spawn(job_loop::run(sink));
+    }
     jobs
 }

@@ -74,6 +74,8 @@ pub struct AccountSettings {
     pub allow_sparse_manifests: bool,
     /// Never redirect a blob download to the object store: clients of an isolated network cannot reach it.
     pub proxy_downloads: bool,
+    /// Whether pulls are in the audit trail.
+    pub audit_pulls: bool,
     /// Networks whose clients are not redirected either.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]

@@ -4,10 +4,11 @@
 //! wrong: the bytes of [`AuditEvent::to_json`] are hashed and kept for years, so members are added at their end and
 //! left out when empty, and never renamed; and no secret gets into an event, also not into a reason.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +16,10 @@ use super::{
     identity::{Facts, Identity},
     request_origin::RequestOrigin,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    oci::Digest,
+};
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident, $wire:literal, $verb:literal, $target:literal;)*) => {
@@ -283,6 +287,13 @@ impl AuditEvent {
         self
     }
 
+    /// Adds the manifest or blob.
+    #[must_use]
+    pub fn of(mut self, digest: &Digest) -> Self {
+        self.target.digest = Some(digest.to_string());
+        self
+    }
+
     /// Adds the name of what it was done to.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
@@ -300,6 +311,25 @@ impl AuditEvent {
     /// The event as it is hashed and stored: JSON with the members in this order.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).map_err(Error::internal)
+    }
+}
+
+/// The members of a document that a change has changed, for a reason. What they hold is not told: it may be long.
+pub fn changed_members(before: &impl Serialize, after: &impl Serialize) -> String {
+    let members = |document: serde_json::Result<Value>| match document {
+        Ok(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    let before = members(serde_json::to_value(before));
+    let after = members(serde_json::to_value(after));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = keys
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key));
+    let changed: Vec<&str> = changed.map(String::as_str).collect();
+    match changed.as_slice() {
+        [] => "nothing changed".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
     }
 }
 
@@ -355,6 +385,14 @@ mod tests {
         let read: AuditEvent = serde_json::from_str(&json).unwrap();
         assert_eq!(read, event);
         assert_eq!(read.to_json().unwrap(), json);
+    }
+
+    #[test]
+    fn a_change_tells_which_members_and_not_what_they_hold() {
+        let before = serde_json::json!({ "a": 1, "b": "secret", "c": 3 });
+        let after = serde_json::json!({ "a": 1, "b": "other", "d": 4 });
+        assert_eq!(changed_members(&before, &after), "changed: b, c, d");
+        assert_eq!(changed_members(&before, &before), "nothing changed");
     }
 
     #[test]

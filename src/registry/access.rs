@@ -151,7 +151,7 @@ impl Registry {
     }
 
     async fn user_authority(&self, offered: Credentials<'_>, caller: &Caller) -> Result<Authority> {
-        match self.login(offered, caller.origin.client).await {
+        match self.login(offered, &caller.origin).await {
             Ok(login) => Ok(Authority::User(login.identity)),
             Err(error) => Err(refused_login(error, &caller.challenge.header(&[], None))),
         }
@@ -270,17 +270,18 @@ impl Registry {
         authorization: Option<Authorization>,
         origin: Arc<RequestOrigin>,
     ) -> Result<Actor> {
-        let client = origin.client;
         let login = match &authorization {
             Some(Authorization::Basic { user, password }) => {
                 let (user, secret) = (user.as_str(), password.as_str());
-                self.login(Credentials::Password { user, secret }, client)
+                self.login(Credentials::Password { user, secret }, &origin)
                     .await
             }
             Some(Authorization::KeystoneToken(token)) => {
-                self.login(Credentials::KeystoneToken(token), client).await
+                self.login(Credentials::KeystoneToken(token), &origin).await
             }
-            Some(Authorization::Bearer(token)) => self.login(Credentials::Jwt(token), client).await,
+            Some(Authorization::Bearer(token)) => {
+                self.login(Credentials::Jwt(token), &origin).await
+            }
             None => {
                 let message =
                     "log in with a user name and a password (Basic authentication) or X-Auth-Token";
@@ -333,7 +334,7 @@ impl Registry {
             );
             return Err(Error::with_message(Code::Denied, message));
         }
-        Err(unknown())
+        Err(unknown().as_denial())
     }
 }
 

@@ -5,11 +5,11 @@
 
 use serde_json::json;
 
-use super::{Registry, robots::robots_forget};
+use super::{Registry, caller::Actor, robots::robots_forget};
 use crate::{
-    auth::driver::Identity,
     db::{
         accounts::{account_delete, account_lock, account_mark_deleting},
+        audit::audit_append,
         blobs::{blob_ids, blobs_remove},
         containers::container_list,
         listings::{blob_count, remaining_in_account},
@@ -21,7 +21,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account::Account, listing::RemainingManifests, permission::Permission,
+        account::Account, audit::AuditAction, listing::RemainingManifests, permission::Permission,
         precondition::Precondition, quota::Amounts, revocation::Revoked,
     },
     oci::AccountName,
@@ -41,12 +41,12 @@ impl Registry {
     /// it breaks off, and has to be while blobs remain.
     pub async fn account_delete(
         &self,
-        identity: &Identity,
+        who: &Actor,
         name: &AccountName,
         condition: Precondition,
     ) -> Result<()> {
         let account = self
-            .account_access(identity, name, Permission::Change)
+            .account_access(who, name, Permission::Change)
             .await?
             .account;
         let wanted = name.clone();
@@ -71,7 +71,9 @@ impl Registry {
             self.container_release(&account, &storage).await?;
         }
         let wanted = name.clone();
+        let event = self.event(who, AuditAction::AccountDelete).on(&account);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             move_forget(conn, &wanted)?;
             robots_forget(conn, &wanted)?;
             account_delete(conn, &wanted)?;

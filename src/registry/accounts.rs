@@ -7,6 +7,7 @@ use storage_drivers::StorageError;
 
 use super::{
     Registry,
+    caller::Actor,
     tags::{Page, page_limit, page_marker},
 };
 use crate::{
@@ -17,11 +18,13 @@ use crate::{
             account_find, account_find_by_namespace, account_insert, account_lock, account_page,
             account_update, auth_tenant_list,
         },
+        audit::audit_append,
         containers::container_note,
     },
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings, canonical_namespace},
+        audit::{AuditAction, AuditEvent, AuditOutcome, changed_members},
         invalid_field::InvalidField,
         listing::PageOrder,
         permission::Permission,
@@ -91,17 +94,18 @@ impl Registry {
     /// Makes the account be as ordered.
     pub async fn account_put(
         &self,
-        identity: &Identity,
+        identity: &Actor,
         name: &AccountName,
         order: AccountOrder,
     ) -> Result<AccountPlan> {
         let condition = order.condition.clone();
         let plan = self.account_plan(identity, name, order).await?;
         if plan.before.is_some() {
-            let after = self.account_change(plan.after, condition).await?;
+            let after = self.account_change(identity, plan.after, condition).await?;
             return Ok(AccountPlan { after, ..plan });
         }
-        let created = self.account_create(plan.after.clone()).await;
+        let event = self.event(identity, AuditAction::AccountCreate);
+        let created = self.account_create(plan.after.clone(), event).await;
         match created {
             Ok(()) => Ok(plan),
             // Somebody else was faster.
@@ -224,7 +228,7 @@ impl Registry {
 
     /// Prepares the storage and then stores the account: the other way round a crash would leave an
     /// account that nothing can be pushed to.
-    pub(super) async fn account_create(&self, account: Account) -> Result<()> {
+    pub(super) async fn account_create(&self, account: Account, event: AuditEvent) -> Result<()> {
         let name = account.name.clone();
         self.container_prepare(&account, &account.storage).await?;
         let now = self.clock.now();
@@ -236,6 +240,7 @@ impl Registry {
                     return Ok(false);
                 }
                 container_note(conn, &account.name, &account.storage)?;
+                audit_append(conn, &event.on(&account))?;
                 Ok(true)
             })
             .await?;
@@ -262,7 +267,13 @@ impl Registry {
     }
 
     /// Stores changed settings, if the account still meets the condition.
-    async fn account_change(&self, wanted: Account, condition: Precondition) -> Result<Account> {
+    async fn account_change(
+        &self,
+        who: &Actor,
+        wanted: Account,
+        condition: Precondition,
+    ) -> Result<Account> {
+        let event = self.event(who, AuditAction::AccountUpdate);
         self.write_and_revoke(move |conn| {
             let gone = || Error::with_message(Code::NotFound, "the account is gone");
             let mut account = account_lock(conn, &wanted.name)?.ok_or_else(gone)?;
@@ -274,6 +285,9 @@ impl Registry {
                 return Ok((account, Vec::new()));
             }
             account.version = account_update(conn, &account)?;
+            let what = changed_members(&before, &account.settings);
+            let event = event.on(&account).ended(AuditOutcome::Success, what);
+            audit_append(conn, &event)?;
             // Tokens of service identities that are gone or others now hold the old rights.
             let now = &account.settings.service_identities;
             let lost = before.service_identities.iter();

@@ -5,11 +5,13 @@ use crate::{
     auth::password,
     db::{
         accounts::account_find,
+        audit::audit_append,
         users::{user_count, user_insert},
     },
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings},
+        audit::AuditAction,
         precondition::first_version,
         user::{Grant, User},
     },
@@ -46,16 +48,16 @@ impl Registry {
             .await?
             .is_none()
         {
-            self.account_create(Account {
+            let event = self.own_event(AuditAction::AccountCreate);
+            let demo = Account {
                 name,
                 auth_tenant_id: DEMO.to_owned(),
                 storage: self.backends.default_name().to_owned(),
                 settings: AccountSettings::default(),
                 is_deleting: false,
                 version: first_version(self.clock.now()),
-            })
-            .await
-            .or_else(|error| {
+            };
+            self.account_create(demo, event).await.or_else(|error| {
                 if error.code() == Code::Conflict {
                     Ok(())
                 } else {
@@ -77,9 +79,16 @@ impl Registry {
             is_disabled: false,
         };
         let now = self.clock.now();
+        let event = self.own_event(AuditAction::UserCreate).named(ADMIN);
         let is_ours = self
             .db
-            .write(move |conn| user_insert(conn, &user, now))
+            .write(move |conn| {
+                let is_ours = user_insert(conn, &user, now)?;
+                if is_ours {
+                    audit_append(conn, &event)?;
+                }
+                Ok(is_ours)
+            })
             .await?;
         Ok(is_ours.then_some(FirstStart { random_password }))
     }

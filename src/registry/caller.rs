@@ -11,7 +11,7 @@ use crate::{
         token::Claims,
     },
     error::{Code, Error},
-    model::{permission::Permission, request_origin::RequestOrigin},
+    model::{audit::AuditWho, permission::Permission, request_origin::RequestOrigin},
     oci::{AccountName, FullRepoName},
 };
 
@@ -44,6 +44,11 @@ impl Actor {
     /// Where the request comes from.
     pub fn origin(&self) -> &RequestOrigin {
         &self.origin
+    }
+
+    /// Who it is, for the audit trail.
+    pub fn audit_who(&self) -> Option<AuditWho> {
+        Some((&self.identity).into())
     }
 }
 
@@ -120,6 +125,21 @@ impl Caller {
         }
     }
 
+    /// Who asks, for the audit trail.
+    pub fn audit_who(&self) -> Option<AuditWho> {
+        match &self.authority {
+            Authority::Anonymous => None,
+            Authority::User(identity) => Some(identity.into()),
+            Authority::Token(claims) => (!claims.sub.is_empty()).then(|| AuditWho {
+                name: claims.sub.clone(),
+                id: claims.user_id.clone(),
+                project_id: claims.project_id.clone(),
+                on_behalf_of: claims.origin.clone(),
+                token_id: Some(claims.jti.clone()),
+            }),
+        }
+    }
+
     pub(super) fn unauthorized(&self, scopes: &[Scope], error: Option<ChallengeError>) -> Error {
         let message = match error {
             None => "authentication is required",
@@ -128,7 +148,12 @@ impl Caller {
             }
             Some(ChallengeError::InsufficientScope) => "the token does not allow this",
         };
-        Error::with_message(Code::Unauthorized, message)
-            .with_header("WWW-Authenticate", self.challenge.header(scopes, error))
+        let refused = Error::with_message(Code::Unauthorized, message)
+            .with_header("WWW-Authenticate", self.challenge.header(scopes, error));
+        // Without a token the client only asks what is needed.
+        match error {
+            None => refused,
+            Some(_) => refused.as_denial(),
+        }
     }
 }

@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{
     db::{
+        audit::audit_append,
         blobs::{BlobDelete, blob_delete},
         repos::repo_find,
     },
     error::{Code, Error, Result},
+    model::audit::AuditAction,
     oci::Digest,
 };
 
@@ -18,11 +20,15 @@ impl Registry {
     /// client told which manifest that is.
     pub async fn blob_delete(&self, access: &RepoAccess<Delete>, digest: &Digest) -> Result<()> {
         let (name, digest, now) = (access.name().clone(), digest.clone(), self.clock.now());
+        let event = self.repo_event(access, AuditAction::BlobDelete).of(&digest);
         let (repo, outcome) = self
             .db
             .write(move |conn| {
                 let repo = repo_find(conn, &name)?.ok_or_else(|| Error::new(Code::BlobUnknown))?;
                 let outcome = blob_delete(conn, &repo, &digest, now)?;
+                if matches!(outcome, BlobDelete::Gone(_)) {
+                    audit_append(conn, &event.on(&repo.account))?;
+                }
                 Ok((repo, outcome))
             })
             .await?;

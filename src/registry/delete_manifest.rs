@@ -7,11 +7,13 @@ use super::{
 };
 use crate::{
     db::{
+        audit::audit_append,
         manifests::{ManifestDelete, manifest_delete},
         repos::repo_find,
         tags::tag_delete,
     },
     error::{Code, Error, Result},
+    model::audit::AuditAction,
     oci::Reference,
 };
 
@@ -23,14 +25,17 @@ impl Registry {
         reference: &Reference,
     ) -> Result<()> {
         let (name, reference, now) = (access.name().clone(), reference.clone(), self.clock.now());
+        let event = self.reference_event(access, AuditAction::ManifestDelete, &reference);
         let deleted = self
             .db
             .write(move |conn| {
                 let unknown = || Error::new(Code::ManifestUnknown);
                 let repo = repo_find(conn, &name)?.ok_or_else(unknown)?;
+                let event = event.on(&repo.account);
                 let digest = match &reference {
                     Reference::Tag(tag) => {
                         refuse_tag_delete(conn, &repo, &name.repo, tag)?;
+                        audit_append(conn, &event)?;
                         return tag_delete(conn, repo.id, tag)?
                             .then_some(None)
                             .ok_or_else(unknown);
@@ -44,7 +49,10 @@ impl Registry {
                         Code::InUse,
                         format!("index {by} lists the manifest; delete that first"),
                     )),
-                    ManifestDelete::Gone(object) => Ok(Some((repo.account, object))),
+                    ManifestDelete::Gone(object) => {
+                        audit_append(conn, &event)?;
+                        Ok(Some((repo.account, object)))
+                    }
                 }
             })
             .await?;

@@ -3,8 +3,6 @@
 //! Which way is taken is seen from the look of the credentials: secrets of our making first, then service
 //! identities, then the drivers in their order. An outage is never a refusal: a client throws its password away after a 401.
 
-use std::net::IpAddr;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -21,6 +19,7 @@ use crate::{
     },
     error::Result,
     model::{
+        request_origin::RequestOrigin,
         robot::{ROBOT, Robot, login_parts},
         secret::{SecretKind, StoredSecret, origin_of},
     },
@@ -67,11 +66,19 @@ impl Registry {
     pub(super) async fn login(
         &self,
         offered: Credentials<'_>,
-        client: Option<IpAddr>,
+        origin: &RequestOrigin,
     ) -> Result<LoggedIn, AuthError> {
         let who = self.limited_name(offered);
-        let attempt = self.login_limit.begin(&who, client, self.clock.now());
-        let attempt = attempt.map_err(|retry_after| AuthError::Limited { retry_after })?;
+        let attempt = self
+            .login_limit
+            .begin(&who, origin.client, self.clock.now());
+        let attempt = match attempt {
+            Ok(attempt) => attempt,
+            Err(retry_after) => {
+                let refused = Err(AuthError::Limited { retry_after });
+                return self.login_noted(offered, origin, refused).await;
+            }
+        };
         let outcome = match self.identify(offered).await {
             Ok(None) => Err(AuthError::Rejected),
             Ok(Some(login)) => Ok(login),
@@ -86,7 +93,7 @@ impl Registry {
             }
             Err(AuthError::Limited { .. } | AuthError::Unavailable(_)) => attempt.take_back(),
         }
-        outcome
+        self.login_noted(offered, origin, outcome).await
     }
 
     /// Whose attempts are counted together. What cannot be guessed counts for itself, so that nobody can lock

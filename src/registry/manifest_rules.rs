@@ -27,6 +27,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::AccountSettings,
+        audit::AuditEvent,
         tag_policy::{TagChange, TagPolicy, blocking_policy},
         validation_rule::Candidate,
     },
@@ -52,6 +53,8 @@ pub(super) struct Tagging {
     pub(super) name: RepoName,
     pub(super) digest: Digest,
     pub(super) tags: Vec<Tag>,
+    /// Written with the change.
+    pub(super) event: AuditEvent,
 }
 
 impl Tagging {

@@ -9,6 +9,9 @@
 pub mod access;
 mod account_delete;
 pub mod accounts;
+pub mod audit;
+pub mod audit_delivery;
+pub mod audit_seal;
 mod backends;
 pub mod bootstrap;
 pub mod caller;
@@ -54,12 +57,14 @@ use std::{
 
 use ipnet::IpNet;
 
+use audit::AuditBuffer;
 pub use backends::{Backend, Backends};
 pub use move_account::MoveSettings;
 use pull_log::PullLog;
 pub use users::DbUsers;
 
 use crate::{
+    audit::AuditSink,
     auth::{
         driver::AuthDriver, issued_secret::SecretHasher, login_limit::LoginLimit, oidc::OidcDriver,
         token::Tokens,
@@ -93,6 +98,8 @@ pub struct Settings {
     pub quota_defaults: Limits,
     /// Whether blobs are fetched from the object store directly.
     pub downloads: Downloads,
+    /// How long audit events are kept; `None` is for ever.
+    pub audit_keep: Option<Duration>,
 }
 
 /// Which clients fetch blobs from the object store directly, where it can be done.
@@ -125,6 +132,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Fresh identifiers.
     pub ids: Ids,
+    /// Where audit events go besides the database.
+    pub audit_sinks: Vec<Arc<dyn AuditSink>>,
     /// Bounds and times.
     pub settings: Settings,
 }
@@ -136,7 +145,7 @@ pub struct Registry {
     backends: Arc<Backends>,
     drivers: Vec<Arc<dyn AuthDriver>>,
     oidc: Option<Arc<OidcDriver>>,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     secret_hasher: SecretHasher,
     login_limit: LoginLimit,
     revocations: RwLock<Revocations>,
@@ -146,6 +155,8 @@ pub struct Registry {
     pulls: PullLog,
     /// What metrics show, so that a scrape costs nothing.
     books: tokio::sync::Mutex<quotas::BooksRead>,
+    audit_sinks: Vec<Arc<dyn AuditSink>>,
+    audit_buffer: AuditBuffer,
 }
 
 impl Registry {
@@ -161,6 +172,7 @@ impl Registry {
             login_limit,
             clock,
             ids,
+            audit_sinks,
             settings,
         } = parts;
         Self {
@@ -168,7 +180,7 @@ impl Registry {
             backends: Arc::new(backends),
             drivers,
             oidc,
-            tokens,
+            tokens: Arc::new(tokens),
             secret_hasher,
             login_limit,
             revocations: RwLock::default(),
@@ -177,6 +189,8 @@ impl Registry {
             settings,
             pulls: PullLog::default(),
             books: tokio::sync::Mutex::default(),
+            audit_sinks,
+            audit_buffer: AuditBuffer::default(),
         }
     }
 

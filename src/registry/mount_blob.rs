@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{
     db::{
+        audit::audit_append,
         blobs::{blob_mount_from, blob_repos},
         repos::repo_ensure,
     },
     error::Result,
+    model::audit::AuditAction,
     oci::{Digest, FullRepoName, RepoName},
 };
 
@@ -38,12 +40,18 @@ impl Registry {
                 continue;
             }
             let (name, digest) = (access.name().clone(), digest.clone());
+            let event = self.repo_event(access, AuditAction::BlobMount).of(&digest);
+            let event = event.named(from.to_string());
             let is_mounted = self
                 .db
                 .write(move |conn| {
                     let target = repo_ensure(conn, &name)?;
                     target.account.settings.refuse_in_maintenance()?;
-                    blob_mount_from(conn, &from, &target, &digest)
+                    let is_mounted = blob_mount_from(conn, &from, &target, &digest)?;
+                    if is_mounted {
+                        audit_append(conn, &event.on(&target.account))?;
+                    }
+                    Ok(is_mounted)
                 })
                 .await?;
             if is_mounted {

@@ -14,12 +14,13 @@ use storage_drivers::StorageError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Registry;
+use super::{Registry, caller::Actor};
 use crate::{
     auth::driver::Identity,
     db::{
         Conn,
         accounts::account_find,
+        audit::audit_append,
         containers::{container_claim, container_forget, container_list, container_note},
         loose_objects::{loose_object_counts, loose_objects_sweep},
         relocate::elsewhere,
@@ -28,6 +29,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::Account,
+        audit::AuditAction,
         permission::Permission,
         storage_move::{MoveProgress, MoveState, StorageMove},
     },
@@ -65,7 +67,7 @@ impl Registry {
     /// Begins to move an account to the backend `to`; asking again for a move that goes on changes nothing.
     pub async fn account_move(
         &self,
-        identity: &Identity,
+        identity: &Actor,
         name: &AccountName,
         (to, keeps_old): (&str, bool),
     ) -> Result<MoveProgress> {
@@ -96,9 +98,12 @@ impl Registry {
             .await?;
         self.container_prepare(&account, to).await?;
         let (wanted, target, now) = (account.clone(), to.to_owned(), self.clock.now());
+        let event = self.event(identity, AuditAction::AccountMove);
+        let event = event.on(&account).named(to);
         self.db
             .write(move |conn| {
                 refuse_changed(conn, &wanted)?;
+                audit_append(conn, &event)?;
                 move_start(conn, &wanted.name, (&target, keeps_old), now)
             })
             .await?;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Registry,
+    caller::Actor,
     robots::{NewSecret, check_expiry},
 };
 use crate::{
@@ -17,9 +18,13 @@ use crate::{
         driver::{Facts, Identity},
         issued_secret,
     },
-    db::secrets::{secret_delete, secret_get, secret_insert, secret_list},
+    db::{
+        audit::{audit_append, audit_append_all},
+        secrets::{secret_delete, secret_get, secret_insert, secret_list},
+    },
     error::{Code, Error, Result},
     model::{
+        audit::AuditAction,
         permission::Permission,
         revocation::Revoked,
         robot::{ROBOT, login_parts},
@@ -66,7 +71,7 @@ impl Registry {
     /// Makes a token for oneself. A token cannot make another: who has stolen one would have it for ever.
     pub async fn personal_token_create(
         &self,
-        who: &Identity,
+        who: &Actor,
         order: PersonalTokenOrder,
     ) -> Result<NewSecret> {
         match who.facts {
@@ -107,7 +112,7 @@ impl Registry {
             let message = format!("a personal token lives {} days at most", longest.num_days());
             return Err(Error::field("expires_at", message));
         }
-        let mut identity = who.clone();
+        let mut identity = who.identity().clone();
         identity.narrowed_to = order.permissions;
         let stored = StoredSecret {
             id: self.ids.fresh(),
@@ -123,8 +128,11 @@ impl Registry {
         };
         let secret = issued_secret::generate(SecretKind::Personal).map_err(Error::internal)?;
         let (hash, row) = (self.secret_hasher.hash(&secret), stored.clone());
+        let event = self.event(who, AuditAction::PersonalTokenCreate);
+        let event = event.named(stored.id.to_string());
         self.db
             .write(move |conn| {
+                audit_append(conn, &event)?;
                 let subject = row.identity.to_string();
                 let tokens = secret_list(conn, &subject, SecretKind::Personal)?;
                 if tokens.len() >= MAX_TOKENS {
@@ -139,12 +147,15 @@ impl Registry {
 
     /// Ends one of one's own tokens, with the refresh tokens that were got with it. What was issued to its owner is
     /// taken back; whoever has another credential gets new ones.
-    pub async fn personal_token_remove(&self, who: &Identity, id: Uuid) -> Result<()> {
+    pub async fn personal_token_remove(&self, who: &Actor, id: Uuid) -> Result<()> {
         let subject = who.to_string();
-        if who.is_by_token() && who.origin != Some(origin_of(id)) {
+        if who.is_by_token() && who.identity().origin != Some(origin_of(id)) {
             return Err(denied("a token can end itself, and no other"));
         }
+        let event = self.event(who, AuditAction::PersonalTokenDelete);
+        let event = event.named(id.to_string());
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             let found = secret_get(conn, id)?.filter(|secret| {
                 secret.kind == SecretKind::Personal && secret.identity.to_string() == subject
             });
@@ -161,7 +172,7 @@ impl Registry {
     /// Takes everything back that was issued to somebody, `<driver>:<user>`: access tokens, refresh tokens and
     /// personal tokens. One's own; those of an account's machines by who may change the account; anybody's by who may
     /// do everything. A robot keeps its secrets.
-    pub async fn tokens_revoke(&self, who: &Identity, subject: &str) -> Result<()> {
+    pub async fn tokens_revoke(&self, who: &Actor, subject: &str) -> Result<()> {
         if who.is_by_token() || who.to_string() != subject {
             match account_of_machine(subject) {
                 Some(account) => {
@@ -175,7 +186,10 @@ impl Registry {
             }
         }
         let owner = subject.to_owned();
+        let mut event = self.event(who, AuditAction::TokenRevoke).named(subject);
+        event.account = account_of_machine(subject).map(|account| account.to_string());
         self.write_and_revoke(move |conn| {
+            audit_append_all(conn, &[event])?;
             for kind in [SecretKind::Personal, SecretKind::Refresh] {
                 for secret in secret_list(conn, &owner, kind)? {
                     secret_delete(conn, secret.id)?;
@@ -187,12 +201,16 @@ impl Registry {
     }
 
     /// Takes one access token back by its `jti`: by who may do everything.
-    pub async fn token_revoke(&self, who: &Identity, jti: &str) -> Result<()> {
+    pub async fn token_revoke(&self, who: &Actor, jti: &str) -> Result<()> {
         self.require_operator(who, "revoke a token by its jti")
             .await?;
         let revoked = Revoked::Jti(jti.to_owned());
-        self.write_and_revoke(move |_| Ok(((), vec![revoked])))
-            .await
+        let event = self.event(who, AuditAction::TokenRevoke).named(jti);
+        self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
+            Ok(((), vec![revoked]))
+        })
+        .await
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         consistency::blob_chunks_of,
     },
     error::{Code, Error, Result},
+    model::audit::AuditAction,
     oci::{Digest, FullRepoName, RequestedRange, content_range::requested_range},
 };
 
@@ -135,10 +136,22 @@ impl Registry {
         wanted: &BlobRequest<'_>,
     ) -> Result<BlobContent, Opened> {
         let blob = self.blob_get(access, digest).await?;
-        if let Some(url) = self.redirect(&blob, wanted.client).await? {
-            return Ok(BlobContent::Redirect(url));
+        let event = blob.account.settings.audit_pulls.then(|| {
+            let event = self.repo_event(access, AuditAction::BlobPull);
+            event.of(digest).on(&blob.account)
+        });
+        let content = match self.redirect(&blob, wanted.client).await? {
+            Some(url) => BlobContent::Redirect(url),
+            None => self.blob_stream(blob, wanted.range).await?,
+        };
+        if let Some(event) = event {
+            self.audit_note(event).await?;
         }
-        let (range, size_bytes) = (wanted.range, blob.size_bytes);
+        Ok(content)
+    }
+
+    async fn blob_stream(&self, blob: Blob, range: Option<&str>) -> Result<BlobContent, Opened> {
+        let size_bytes = blob.size_bytes;
         Ok(match requested_range(range, size_bytes) {
             RequestedRange::Whole => BlobContent::Whole {
                 size_bytes,

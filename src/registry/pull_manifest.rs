@@ -7,6 +7,7 @@ use super::{
 use crate::{
     db::manifests::{Pull as PullNote, StoredManifest, manifest_find},
     error::{Code, Error, Result},
+    model::audit::AuditAction,
     oci::Reference,
 };
 
@@ -41,6 +42,11 @@ impl Registry {
             },
             at: self.clock.now(),
         });
+        if manifest.audited_for.is_some() {
+            let mut event = self.reference_event(access, AuditAction::ManifestPull, reference);
+            event.auth_tenant_id = manifest.audited_for.clone();
+            self.audit_note(event.of(&manifest.digest)).await?;
+        }
         Ok(manifest)
     }
 }

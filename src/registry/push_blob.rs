@@ -17,6 +17,7 @@ use super::{
 use crate::{
     db::{
         Conn, as_i64,
+        audit::audit_append,
         blobs::{BlobPut, Chunk, blob_put},
         loose_objects::{LooseObject, loose_object_adopt, loose_objects_unreserve},
         quotas::quota_settle,
@@ -28,7 +29,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     ids::UploadId,
-    model::{account::Account, quota::Amounts},
+    model::{account::Account, audit::AuditAction, quota::Amounts},
     oci::{Algorithm, Digest, Hasher, UploadRange},
 };
 
@@ -111,9 +112,11 @@ impl Registry {
             return self.refuse_upload(upload, objects, digest, &actual).await;
         }
         let (digest, now, last) = (digest.clone(), self.clock.now(), written.chunks);
+        let event = self.repo_event(access, AuditAction::BlobPush).of(&digest);
         let finished = self
             .db
             .write(move |conn| {
+                audit_append(conn, &event.on(&upload.repo.account))?;
                 upload_lock(conn, upload.id)?;
                 let stored_before = upload_chunks(conn, upload.id)?;
                 if !upload_finish(conn, &upload)? {
@@ -181,9 +184,11 @@ impl Registry {
             return Err(wrong_digest(digest, &actual));
         }
         let (digest, now, chunks) = (digest.clone(), self.clock.now(), written.chunks);
+        let event = self.repo_event(access, AuditAction::BlobPush).of(&digest);
         let put = self
             .db
             .write(move |conn| {
+                audit_append(conn, &event.on(&repo.account))?;
                 let put = blob_put(conn, &repo, &digest, &chunks, now)?;
                 settle(conn, &repo.account, (put, &chunks), 0)?;
                 Ok(put)

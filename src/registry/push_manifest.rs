@@ -13,6 +13,7 @@ use super::{
 use crate::{
     db::{
         Conn,
+        audit::audit_append,
         blobs::blobs_in_repo,
         loose_objects::LooseObject,
         manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo},
@@ -20,6 +21,7 @@ use crate::{
         repos::{Repo, repo_ensure},
     },
     error::{Code, Error, Result},
+    model::audit::AuditAction,
     oci::{Algorithm, Descriptor, Digest, Manifest, ManifestError, Reference, Tag},
 };
 
@@ -99,11 +101,15 @@ impl Registry {
             subject,
             tags: upload.tags,
         };
+        let mut event = self.repo_event(access, AuditAction::ManifestPush);
+        event.target.tags = tags.iter().map(ToString::to_string).collect();
+        let event = event.of(&digest).on(&repo.account);
         let tagging = Tagging {
             repo,
             name: access.name().repo.clone(),
             digest,
             tags,
+            event,
         };
         if is_known && self.tags_move(&tagging).await? {
             return Ok(pushed);
@@ -136,6 +142,7 @@ impl Registry {
                     return Ok(false);
                 }
                 tagging.put(conn, now)?;
+                audit_append(conn, &tagging.event)?;
                 Ok(true)
             })
             .await
@@ -190,6 +197,7 @@ impl Registry {
                 if inserted {
                     quota_take_manifest(conn, &tagging.repo, &new, &defaults)?;
                 }
+                audit_append(conn, &tagging.event)?;
                 Ok(inserted)
             })
             .await;

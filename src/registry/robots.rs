@@ -6,17 +6,19 @@
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::Registry;
+use super::{Registry, caller::Actor};
 use crate::{
     auth::{driver::Identity, issued_secret},
     db::{
         Conn,
+        audit::audit_append,
         robots::{robot_delete, robot_find, robot_insert, robot_list, robot_lock, robot_update},
         secrets::{secret_delete, secret_end, secret_insert, secret_list, secrets_delete},
     },
     error::{Code, Error, Result},
     model::{
         account_rights::AccountRights,
+        audit::AuditAction,
         permission::Permission,
         revocation::Revoked,
         robot::{Robot, check_name},
@@ -104,13 +106,13 @@ impl Registry {
     /// Makes a robot with its first secret.
     pub async fn robot_create(
         &self,
-        who: &Identity,
+        who: &Actor,
         name: &str,
         order: RobotOrder,
     ) -> Result<(Robot, NewSecret)> {
         let account = order.rights.account.clone();
-        self.account_access(who, &account, Permission::Change)
-            .await?;
+        let access = self.account_access(who, &account, Permission::Change);
+        let owner = access.await?.account;
         let now = self.clock.now();
         check_name(name).map_err(|reason| Error::field("name", reason))?;
         check_order(&order)?;
@@ -129,8 +131,11 @@ impl Registry {
         let new = self.robot_secret(who, &robot, None)?;
         let (made, stored) = (robot.clone(), new.stored.clone());
         let hash = self.secret_hasher.hash(&new.secret);
+        let event = self.event(who, AuditAction::RobotCreate);
+        let event = event.on(&owner).named(name);
         self.db
             .write(move |conn| {
+                audit_append(conn, &event)?;
                 if robot_list(conn, &account)?.len() >= MAX_ROBOTS {
                     let message = format!("an account can have {MAX_ROBOTS} robots at most");
                     return Err(Error::with_message(Code::Conflict, message));
@@ -148,17 +153,20 @@ impl Registry {
     /// Changes a robot. Tokens that were issued to it are taken back: they hold the old rights.
     pub async fn robot_change(
         &self,
-        who: &Identity,
+        who: &Actor,
         name: &str,
         order: RobotOrder,
     ) -> Result<RobotShown> {
         let account = order.rights.account.clone();
-        self.account_access(who, &account, Permission::Change)
-            .await?;
+        let access = self.account_access(who, &account, Permission::Change);
+        let owner = access.await?.account;
         check_order(&order)?;
         let now = self.clock.now();
         let name = name.to_owned();
+        let event = self.event(who, AuditAction::RobotUpdate);
+        let event = event.on(&owner).named(&name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             let mut robot = robot_get(conn, &account, &name)?;
             // One that has ended can still be disabled.
             if order.expires_at != robot.expires_at {
@@ -176,16 +184,14 @@ impl Registry {
     }
 
     /// Removes a robot with its secrets, and takes its tokens back.
-    pub async fn robot_remove(
-        &self,
-        who: &Identity,
-        account: &AccountName,
-        name: &str,
-    ) -> Result<()> {
-        self.account_access(who, account, Permission::Change)
-            .await?;
+    pub async fn robot_remove(&self, who: &Actor, account: &AccountName, name: &str) -> Result<()> {
+        let access = self.account_access(who, account, Permission::Change);
+        let owner = access.await?.account;
         let (account, name) = (account.clone(), name.to_owned());
+        let event = self.event(who, AuditAction::RobotDelete);
+        let event = event.on(&owner).named(&name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             let robot = robot_get(conn, &account, &name)?;
             robot_forget(conn, &robot)?;
             Ok(((), vec![subject(&robot)]))
@@ -196,13 +202,13 @@ impl Registry {
     /// Gives a robot a new secret. The others stay good for `overlap`, but for the oldest if it would be a third.
     pub async fn robot_rotate(
         &self,
-        who: &Identity,
+        who: &Actor,
         (account, name): (&AccountName, &str),
         expires_at: Option<DateTime<Utc>>,
         overlap: TimeDelta,
     ) -> Result<NewSecret> {
-        self.account_access(who, account, Permission::Change)
-            .await?;
+        let access = self.account_access(who, account, Permission::Change);
+        let owner = access.await?.account;
         let shown = self.robot_get(who, account, name).await?;
         let now = self.clock.now();
         check_expiry(expires_at, now)?;
@@ -214,7 +220,10 @@ impl Registry {
         let new = self.robot_secret(who, &shown.robot, expires_at)?;
         let hash = self.secret_hasher.hash(&new.secret);
         let (stored, robot) = (new.stored.clone(), shown.robot);
+        let event = self.event(who, AuditAction::RobotRotate);
+        let event = event.on(&owner).named(name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             // Whoever rotates or removes the robot at the same time waits here.
             if !robot_lock(conn, robot.id)? {
                 let message = format!("robot {} is gone", robot.name);
@@ -244,18 +253,21 @@ impl Registry {
     /// Ends one secret of a robot at once, with the tokens of the robot.
     pub async fn robot_secret_remove(
         &self,
-        who: &Identity,
+        who: &Actor,
         (account, name): (&AccountName, &str),
         id: Uuid,
     ) -> Result<()> {
-        self.account_access(who, account, Permission::Change)
-            .await?;
+        let access = self.account_access(who, account, Permission::Change);
+        let owner = access.await?.account;
         let shown = self.robot_get(who, account, name).await?;
         if !shown.secrets.iter().any(|secret| secret.id == id) {
             let message = format!("robot {name} has no secret {id}");
             return Err(Error::with_message(Code::NotFound, message));
         }
+        let event = self.event(who, AuditAction::RobotSecretDelete);
+        let event = event.on(&owner).named(name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             secret_delete(conn, id)?;
             Ok(((), vec![subject(&shown.robot)]))
         })

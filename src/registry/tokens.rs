@@ -25,6 +25,7 @@ use crate::{
     },
     error::{Error, Result},
     model::{
+        audit::AuditWho,
         permission::Permission,
         request_origin::RequestOrigin,
         secret::{SecretKind, StoredSecret},
@@ -103,6 +104,7 @@ impl Registry {
         let login = self.token_login(&order).await;
         let login = login.map_err(|error| refused_login(error, BASIC_CHALLENGE))?;
         let identity = login.as_ref().map(|login| &login.identity);
+        let asked = order.scopes.clone();
         let mut granted = Vec::new();
         for scope in order.scopes {
             let view = (order.remapped_to.as_ref(), order.origin.client);
@@ -125,17 +127,22 @@ impl Registry {
             .map_or(lifetime, |login| login.bounded(lifetime, self.clock.now()));
         let can_list = grants(&[Action::Catalog]);
         let subject = identity.map(Identity::to_string);
+        let who = identity.map(AuditWho::from);
+        let jti = self.ids.fresh().to_string();
         let token = self
             .tokens
             .issue(TokenRequest {
                 subject: subject.clone().unwrap_or_default(),
                 revocations,
                 origin: identity.and_then(|identity| identity.origin.clone()),
+                user_and_project: who
+                    .clone()
+                    .map_or((None, None), |who| (who.id, who.project_id)),
                 who: identity.filter(|_| can_list).cloned(),
                 audience: order.audience.clone(),
                 access: granted.clone(),
                 lifetime,
-                jti: self.ids.fresh().to_string(),
+                jti: jti.clone(),
             })
             .map_err(Error::internal)?;
         // Not for a refresh token: a chain of them would never end.
@@ -144,6 +151,8 @@ impl Registry {
             Some(login) => self.refresh_token_make(&login, order.audience).await?,
             None => None,
         };
+        let by = (who, order.origin.as_ref());
+        self.token_noted(by, jti, (&asked, &granted)).await?;
         Ok(IssuedToken {
             token,
             expires_in_seconds: lifetime.num_seconds(),
@@ -175,7 +184,7 @@ impl Registry {
                 user: None,
             } => Credentials::Jwt(subject_token),
         };
-        self.login(offered, order.origin.client).await.map(Some)
+        self.login(offered, &order.origin).await.map(Some)
     }
 
     /// Who shows a refresh token. It is good for the registry's name that it was made for and as long as its owner,

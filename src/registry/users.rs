@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 
-use super::Registry;
+use super::{Registry, caller::Actor};
 use crate::{
     auth::{
         driver::{AuthError, Identity},
@@ -13,6 +13,7 @@ use crate::{
     },
     db::{
         Db,
+        audit::audit_append,
         secrets::secrets_delete,
         users::{
             user_count, user_delete, user_find, user_insert, user_list, user_set_password,
@@ -21,6 +22,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
+        audit::AuditAction,
         permission::Permission,
         revocation::Revoked,
         user::{
@@ -92,7 +94,7 @@ impl Registry {
     /// Makes a user. Gives the password, which is random if none is chosen.
     pub async fn user_create(
         &self,
-        who: &Identity,
+        who: &Actor,
         name: &str,
         order: UserOrder,
         chosen: Option<String>,
@@ -112,11 +114,13 @@ impl Registry {
             is_disabled: order.is_disabled,
         };
         let now = self.clock.now();
+        let event = self.event(who, AuditAction::UserCreate).named(name);
         let is_new = self
             .db
             .write(move |conn| {
                 let is_new = user_insert(conn, &user, now)?;
                 if is_new {
+                    audit_append(conn, &event)?;
                     // What was made for somebody of this name, while they were being removed, is not this one's.
                     secrets_delete(conn, &subject(&user.name))?;
                 }
@@ -132,7 +136,7 @@ impl Registry {
 
     /// Changes what a user may do and whether it may log in. What was issued to it before is taken back: it holds
     /// the old rights.
-    pub async fn user_change(&self, who: &Identity, name: &str, order: UserOrder) -> Result<User> {
+    pub async fn user_change(&self, who: &Actor, name: &str, order: UserOrder) -> Result<User> {
         self.require_operator(who, "change users").await?;
         let UserOrder {
             grants,
@@ -146,7 +150,9 @@ impl Registry {
             return Err(unknown(name));
         }
         let wanted = name.to_owned();
+        let event = self.event(who, AuditAction::UserUpdate).named(name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             let before = user_find(conn, &wanted)?.ok_or_else(|| unknown(&wanted))?;
             user_update(conn, &wanted, &grants, is_disabled)?;
             let subject = subject(&wanted);
@@ -164,7 +170,7 @@ impl Registry {
     }
 
     /// Removes a user and takes everything back that was issued to it.
-    pub async fn user_remove(&self, who: &Identity, name: &str) -> Result<()> {
+    pub async fn user_remove(&self, who: &Actor, name: &str) -> Result<()> {
         self.require_operator(who, "remove users").await?;
         if is_self(who, name) {
             let message = "nobody removes themselves: somebody else has to";
@@ -174,7 +180,9 @@ impl Registry {
             return Err(unknown(name));
         }
         let wanted = name.to_owned();
+        let event = self.event(who, AuditAction::UserDelete).named(name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             if user_count(conn)? == 1 && user_find(conn, &wanted)?.is_some() {
                 // Without any, the next start would take itself for the first, and make `admin` again.
                 let message = "the last user of the database cannot be removed; disable it";
@@ -192,7 +200,7 @@ impl Registry {
 
     /// Gives a user a new password: somebody else's by who may do everything, one's own by who has logged in with
     /// the old one.
-    pub async fn user_password(&self, who: &Identity, name: &str, secret: &str) -> Result<()> {
+    pub async fn user_password(&self, who: &Actor, name: &str, secret: &str) -> Result<()> {
         if who.is_by_token() {
             let message = "a token changes no password; log in with one";
             return Err(Error::with_message(Code::Denied, message));
@@ -201,16 +209,26 @@ impl Registry {
             self.require_operator(who, "change passwords of others")
                 .await?;
         }
-        self.user_set_password(name, secret).await
+        self.user_set_password(Some(who), name, secret).await
     }
 
-    /// Gives a user of the database a new password, and ends what was issued for the old one.
-    pub async fn user_set_password(&self, name: &str, secret: &str) -> Result<()> {
+    /// Gives a user of the database a new password, and ends what was issued for the old one. Without `who` it is
+    /// done on the machine of the registry.
+    pub async fn user_set_password(
+        &self,
+        who: Option<&Actor>,
+        name: &str,
+        secret: &str,
+    ) -> Result<()> {
         if !is_user_name(name) {
             return Err(unknown(name));
         }
         let (wanted, hash) = (name.to_owned(), hash(secret).await?);
+        let action = AuditAction::UserPassword;
+        let event = who.map_or_else(|| self.own_event(action), |who| self.event(who, action));
+        let event = event.named(name);
         self.write_and_revoke(move |conn| {
+            audit_append(conn, &event)?;
             if !user_set_password(conn, &wanted, &hash)? {
                 return Err(unknown(&wanted));
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The layering table of `src/lib.rs`: a module and the modules of ours that it may import.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("oci", &[]),
     ("clock", &[]),
     ("ids", &["oci"]),
@@ -18,10 +18,13 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &["model", "auth"]),
     ("telemetry", &["config"]),
     ("db", &["oci", "model", "error", "ids"]),
+    ("audit", &["model"]),
     ("auth", &["oci", "error", "clock", "ids", "model"]),
     (
         "registry",
-        &["oci", "error", "clock", "ids", "model", "db", "auth"],
+        &[
+            "oci", "error", "clock", "ids", "model", "db", "auth", "audit",
+        ],
     ),
     (
         "api",
@@ -40,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
         "app",
         &[
             "api",
+            "audit",
             "auth",
             "clock",
             "config",
@@ -56,6 +60,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
         "cli",
         &[
             "app",
+            "audit",
             "auth",
             "config",
             "error",

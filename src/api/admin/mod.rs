@@ -3,6 +3,7 @@
 //! Every handler finds out who asks first: nobody learns from an error what is there without a login.
 
 pub mod accounts;
+pub mod audit;
 pub mod explain;
 pub mod info;
 pub mod login_providers;
@@ -50,6 +51,7 @@ pub(super) async fn identity(request: &HttpRequest, api: &Api) -> Result<Actor> 
     let origin = request_origin(request, api);
     let identity = api.registry.admin(offered, origin).await?;
     RequestFacts::set_caller(request, Some(identity.to_string()));
+    RequestFacts::set_who(request, identity.audit_who());
     Ok(identity)
 }
 

@@ -1,0 +1,84 @@
+//! `/api/v1/audit`
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+
+use super::identity;
+use crate::{
+    api::{Api, extract::query, render::Problem},
+    error::{Code, Error, Result},
+    model::audit::{AuditFilter, SealedEvent},
+};
+
+/// How many events are shown if nobody says.
+const DEFAULT_LIMIT: i64 = 100;
+
+/// An event as the API shows it: exactly as it was hashed.
+#[derive(Serialize)]
+struct EventView {
+    seq: i64,
+    hash: String,
+    event: Box<RawValue>,
+}
+
+fn view(sealed: SealedEvent) -> Result<EventView> {
+    Ok(EventView {
+        seq: sealed.seq,
+        hash: sealed.hash,
+        event: RawValue::from_string(sealed.event).map_err(Error::internal)?,
+    })
+}
+
+/// Sealed events, the newest first.
+pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let who = identity(&request, &api).await?;
+    let filter = filter(query(&request))?;
+    let limit = filter.limit;
+    let events = api.registry.audit_list(&who, filter).await?;
+    // A full page may not be the last.
+    let is_full = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
+    let next = events.last().map(|last| last.seq).filter(|_| is_full);
+    let events: Vec<EventView> = events.into_iter().map(view).collect::<Result<_>>()?;
+    Ok(HttpResponse::Ok().json(json!({ "events": events, "next_before": next })))
+}
+
+/// The filter that the query asks for. An unknown word is an error: a misspelt filter must not show everything.
+fn filter(query: Vec<(String, String)>) -> Result<AuditFilter> {
+    let mut filter = AuditFilter {
+        limit: DEFAULT_LIMIT,
+        ..AuditFilter::default()
+    };
+    for (key, value) in query {
+        let wrong = |reason: String| {
+            Error::with_message(Code::BadRequest, format!("the parameter {key}: {reason}"))
+        };
+        if value.contains('\0') {
+            return Err(wrong("it has a character \\0".into()));
+        }
+        match key.as_str() {
+            "account" => filter.account = Some(value),
+            "auth_tenant" => filter.auth_tenant_id = Some(value),
+            "user" => filter.user = Some(value),
+            "action" => filter.action = Some(value.parse().map_err(wrong)?),
+            "outcome" => filter.outcome = Some(value.parse().map_err(wrong)?),
+            "since" => filter.since = Some(time(&value).map_err(wrong)?),
+            "until" => filter.until = Some(time(&value).map_err(wrong)?),
+            "before" => filter.before = Some(number(&value).map_err(wrong)?),
+            "limit" => filter.limit = number(&value).map_err(wrong)?,
+            _ => return Err(wrong("there is none of this name".into())),
+        }
+    }
+    Ok(filter)
+}
+
+fn time(text: &str) -> Result<chrono::DateTime<chrono::Utc>, String> {
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc())
+        .map_err(|_| "it must be a time such as 2026-01-31T12:00:00Z".to_owned())
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it must be a number from 1 on".to_owned())
+}

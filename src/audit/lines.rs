@@ -1,0 +1,211 @@
+//! Audit events as JSON lines, in a file or on standard output.
+//!
+//! A line is `{"seq":..,"hash":"..","event":{..}}` with the event's bytes as they were hashed, or `{"head":".."}`, a
+//! signed head; so the lines can be verified by themselves. What a newcomer gets wrong: an event that is read and
+//! written again may have other bytes, and its hash would not fit any more.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{AuditSink, Delivery, SinkError};
+use crate::model::audit::SealedEvent;
+
+/// A line.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Event {
+        seq: i64,
+        hash: String,
+        #[serde(borrow)]
+        event: &'a RawValue,
+    },
+    Head {
+        head: String,
+    },
+}
+
+/// What a line holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// An event.
+    Event(SealedEvent),
+    /// A signed head.
+    Head(String),
+}
+
+/// An event as a line.
+pub fn event_line(sealed: &SealedEvent) -> serde_json::Result<String> {
+    let event = serde_json::from_str::<&RawValue>(&sealed.event)?;
+    serde_json::to_string(&Line::Event {
+        seq: sealed.seq,
+        hash: sealed.hash.clone(),
+        event,
+    })
+}
+
+/// A signed head as a line.
+pub fn head_line(head: &str) -> serde_json::Result<String> {
+    let head = head.to_owned();
+    serde_json::to_string(&Line::Head { head })
+}
+
+/// Reads a line.
+pub fn read_line(line: &str) -> serde_json::Result<Read> {
+    Ok(match serde_json::from_str(line)? {
+        Line::Event { seq, hash, event } => Read::Event(SealedEvent {
+            seq,
+            hash,
+            event: event.get().to_owned(),
+        }),
+        Line::Head { head } => Read::Head(head),
+    })
+}
+
+fn text(delivery: &Delivery) -> serde_json::Result<String> {
+    let events = delivery.events.iter().map(event_line);
+    let heads = delivery.heads.iter().map(|head| head_line(head));
+    let mut text = String::new();
+    for line in events.chain(heads) {
+        text.push_str(&line?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A file that is added to.
+#[derive(Debug)]
+pub struct FileSink {
+    path: PathBuf,
+}
+
+impl FileSink {
+    /// Adds to this file, which is made if it is missing.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+#[async_trait]
+impl AuditSink for FileSink {
+    fn name(&self) -> &str {
+        "file"
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), SinkError> {
+        let (path, text) = (self.path.clone(), text(delivery)?);
+        // Opened each time: a file that was moved away by logrotate is made anew.
+        Ok(tokio::task::spawn_blocking(move || append(&path, &text)).await??)
+    }
+}
+
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    cut_torn_line(&mut file)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
+}
+
+/// Removes a last line without an end: a crash cut its writing off, and its event comes again.
+fn cut_torn_line(file: &mut File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut end = length;
+    let mut last = [0; 1];
+    while end > 0 {
+        file.seek(SeekFrom::Start(end - 1))?;
+        file.read_exact(&mut last)?;
+        if last == *b"\n" {
+            break;
+        }
+        end -= 1;
+    }
+    if end < length {
+        file.set_len(end)?;
+    }
+    Ok(())
+}
+
+/// Standard output, for log collectors of containers.
+#[derive(Debug)]
+pub struct StdoutSink;
+
+#[async_trait]
+impl AuditSink for StdoutSink {
+    fn name(&self) -> &str {
+        "stdout"
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), SinkError> {
+        let text = text(delivery)?;
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+        Ok(written.await??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(seq: i64) -> SealedEvent {
+        SealedEvent {
+            seq,
+            hash: "ab".into(),
+            event: r#"{"b":1, "a":"\u00e9"}"#.into(),
+        }
+    }
+
+    fn delivery() -> Delivery {
+        Delivery {
+            events: vec![sealed(1), sealed(2)],
+            heads: vec!["x.y.z".into()],
+        }
+    }
+
+    #[test]
+    fn a_line_keeps_the_bytes_of_its_event() {
+        let line = event_line(&sealed(7)).unwrap();
+        assert_eq!(
+            line,
+            r#"{"seq":7,"hash":"ab","event":{"b":1, "a":"\u00e9"}}"#
+        );
+        assert_eq!(read_line(&line).unwrap(), Read::Event(sealed(7)));
+        let head = read_line(&head_line("x.y.z").unwrap()).unwrap();
+        assert_eq!(head, Read::Head("x.y.z".into()));
+        assert!(read_line("{\"seq\":7}").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_crash_has_torn_is_replaced() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let sink = FileSink::new(path.clone());
+        sink.deliver(&delivery()).await.unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        assert_eq!(whole.lines().count(), 3);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        sink.deliver(&delivery()).await.unwrap();
+        let lines = fs::read_to_string(&path).unwrap();
+        assert_eq!(lines.lines().count(), 5);
+        assert!(lines.lines().all(|line| read_line(line).is_ok()));
+    }
+}

@@ -1,0 +1,313 @@
+//! The audit trail: how use cases tell what was decided, and who may read it.
+//!
+//! An event of a change is written by `db/audit.rs audit_append` in the change's transaction. Logins, tokens, pulls and
+//! refusals change nothing: they are collected here and written in one transaction about once a second. What a
+//! newcomer gets wrong: an event must be complete before the transaction begins, so it is made outside of it and moved
+//! into the closure.
+
+use std::{
+    mem,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Registry,
+    access::{RepoAccess, RepoPermission},
+    caller::{Actor, Caller},
+    login::LoggedIn,
+};
+use crate::{
+    auth::{
+        driver::{AuthError, Credentials},
+        scope::Scope,
+    },
+    db::audit::{audit_append_all, audit_find},
+    error::{Code, Error, Result},
+    model::{
+        audit::{AuditAction, AuditEvent, AuditFilter, AuditOutcome, AuditWho, SealedEvent},
+        permission::Permission,
+        request_origin::RequestOrigin,
+        robot::login_parts,
+    },
+    oci::Reference,
+};
+
+/// How many events wait in memory before a request has to write them itself.
+const MAX_WAITING: usize = 10_000;
+
+/// The longest name of a login that failed, and the longest path of a refused request.
+const MAX_OFFERED_CHARS: usize = 512;
+
+/// The largest page.
+pub const MAX_PAGE: i64 = 1000;
+
+/// Who does what the registry does by itself, and what is done on its machine.
+const OURSELVES: &str = "system:kontor";
+
+/// Events that are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct AuditBuffer(Mutex<Vec<AuditEvent>>);
+
+impl AuditBuffer {
+    fn add(&self, event: AuditEvent) -> usize {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.push(event);
+        events.len()
+    }
+
+    fn take(&self) -> Vec<AuditEvent> {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_back(&self, mut events: Vec<AuditEvent>) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.append(&mut waiting);
+        *waiting = events;
+    }
+}
+
+/// Somebody who does something.
+pub(super) trait Audited {
+    /// Who, and where from.
+    fn audited(&self) -> (Option<AuditWho>, &RequestOrigin);
+}
+
+impl Audited for Actor {
+    fn audited(&self) -> (Option<AuditWho>, &RequestOrigin) {
+        (self.audit_who(), self.origin())
+    }
+}
+
+impl Audited for Caller {
+    fn audited(&self) -> (Option<AuditWho>, &RequestOrigin) {
+        (self.audit_who(), self.origin())
+    }
+}
+
+impl Registry {
+    /// An event of somebody who asks.
+    pub(super) fn event(&self, by: &impl Audited, action: AuditAction) -> AuditEvent {
+        let (who, origin) = by.audited();
+        AuditEvent::new(self.ids.fresh(), self.clock.now(), action).by(who, origin)
+    }
+
+    /// An event of the registry itself.
+    pub(super) fn own_event(&self, action: AuditAction) -> AuditEvent {
+        let mut event = AuditEvent::new(self.ids.fresh(), self.clock.now(), action);
+        event.who = Some(AuditWho {
+            name: OURSELVES.to_owned(),
+            ..AuditWho::default()
+        });
+        event
+    }
+
+    /// An event in a repository. Whose account it is comes later, by [`AuditEvent::on`].
+    pub(super) fn repo_event<P: RepoPermission>(
+        &self,
+        access: &RepoAccess<P>,
+        action: AuditAction,
+    ) -> AuditEvent {
+        let mut event = self.event(access.caller(), action);
+        event.account = Some(access.name().account.to_string());
+        event.target.repository = Some(access.name().to_string());
+        event
+    }
+
+    /// An event about what a tag or digest names; about a tag alone it is another one.
+    pub(super) fn reference_event<P: RepoPermission>(
+        &self,
+        access: &RepoAccess<P>,
+        action: AuditAction,
+        reference: &Reference,
+    ) -> AuditEvent {
+        let is_deletion = action == AuditAction::ManifestDelete;
+        match reference {
+            Reference::Digest(digest) => self.repo_event(access, action).of(digest),
+            Reference::Tag(tag) => {
+                let action = if is_deletion {
+                    AuditAction::TagDelete
+                } else {
+                    action
+                };
+                let mut event = self.repo_event(access, action);
+                event.target.tags = vec![tag.to_string()];
+                event
+            }
+        }
+    }
+
+    /// Tells an event that no change belongs to. It is in memory until it is written; if too many wait, this one
+    /// waits for them to be written, and fails if they cannot be.
+    pub(super) async fn audit_note(&self, event: AuditEvent) -> Result<()> {
+        if self.audit_buffer.add(event) < MAX_WAITING {
+            return Ok(());
+        }
+        self.audit_flush().await
+    }
+
+    /// Writes the events that were collected.
+    pub async fn audit_flush(&self) -> Result<()> {
+        let events = self.audit_buffer.take();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let written = events.clone();
+        let written = self
+            .db
+            .write(move |conn| audit_append_all(conn, &written))
+            .await;
+        if written.is_err() {
+            self.audit_buffer.put_back(events);
+        }
+        written
+    }
+
+    /// Tells how a login ended, and passes it on.
+    pub(super) async fn login_noted(
+        &self,
+        offered: Credentials<'_>,
+        origin: &RequestOrigin,
+        outcome: Result<LoggedIn, AuthError>,
+    ) -> Result<LoggedIn, AuthError> {
+        let offered = match offered {
+            Credentials::Password { user, .. } => Some(user),
+            Credentials::KeystoneToken(_) | Credentials::Jwt(_) => None,
+        };
+        let now = self.clock.now();
+        let event = AuditEvent::new(self.ids.fresh(), now, AuditAction::Login);
+        let mut event = match &outcome {
+            Ok(login) => event.by(Some((&login.identity).into()), origin),
+            // Nobody could tell: nothing was decided.
+            Err(AuthError::Unavailable(_)) => return outcome,
+            Err(error) => {
+                let who = offered.map(|name| AuditWho {
+                    name: name.chars().take(MAX_OFFERED_CHARS).collect(),
+                    ..AuditWho::default()
+                });
+                let outcome = match error {
+                    AuthError::Limited { .. } => AuditOutcome::Denied,
+                    _ => AuditOutcome::Failure,
+                };
+                event.by(who, origin).ended(outcome, error.to_string())
+            }
+        };
+        // Machines are their account's.
+        let machine = offered.and_then(login_parts);
+        event.account = machine.map(|(account, _)| account.to_string());
+        let noted = self.audit_note(event).await;
+        noted.map_err(AuthError::unavailable)?;
+        outcome
+    }
+
+    /// Tells that a token was issued, and how much of what was asked for it does not allow.
+    pub(super) async fn token_noted(
+        &self,
+        (who, origin): (Option<AuditWho>, &RequestOrigin),
+        jti: String,
+        (asked, granted): (&[Scope], &[Scope]),
+    ) -> Result<()> {
+        let words = |scopes: &[Scope]| {
+            let words: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+            words.join(" ")
+        };
+        let who = who.unwrap_or_else(|| AuditWho {
+            name: "anonymous".to_owned(),
+            ..AuditWho::default()
+        });
+        let who = AuditWho {
+            token_id: Some(jti),
+            ..who
+        };
+        let now = self.clock.now();
+        let event = AuditEvent::new(self.ids.fresh(), now, AuditAction::TokenIssue);
+        let mut event = event.by(Some(who), origin).named(words(granted));
+        if let [scope] = asked
+            && let Some((account, _)) = scope.name.split_once('/')
+        {
+            event.account = Some(account.to_owned());
+        }
+        if asked != granted {
+            let outcome = if granted.is_empty() {
+                AuditOutcome::Denied
+            } else {
+                AuditOutcome::Success
+            };
+            event = event.ended(outcome, format!("asked for {}", words(asked)));
+        }
+        self.audit_note(event).await
+    }
+
+    /// Tells that a request was refused. `path` is without its query, which may hold secrets.
+    pub async fn audit_denial(
+        &self,
+        (who, origin): (Option<AuditWho>, &RequestOrigin),
+        (account, path): (Option<String>, &str),
+        reason: &str,
+    ) {
+        let now = self.clock.now();
+        let event = AuditEvent::new(self.ids.fresh(), now, AuditAction::Access);
+        let path: String = path.chars().take(MAX_OFFERED_CHARS).collect();
+        let event = event.by(who, origin).named(path);
+        let mut event = event.ended(AuditOutcome::Denied, reason);
+        event.account = account;
+        if let Err(error) = self.audit_note(event).await {
+            // It waits in memory all the same, and the request is refused anyway.
+            tracing::warn!(error = ?error, "audit events cannot be written");
+        }
+    }
+
+    /// The sealed events that match, the newest first. Operators see all; who may change an account sees those of the
+    /// account; who may change all accounts of an auth tenant, those of the auth tenant.
+    pub async fn audit_list(
+        &self,
+        who: &Actor,
+        mut filter: AuditFilter,
+    ) -> Result<Vec<SealedEvent>> {
+        filter.limit = filter.limit.clamp(1, MAX_PAGE);
+        if !self.is_operator(who).await? {
+            self.audit_narrow(who, &mut filter).await?;
+        }
+        self.db.read(move |conn| audit_find(conn, &filter)).await
+    }
+
+    /// Leaves of what is asked for what the caller may see.
+    async fn audit_narrow(&self, who: &Actor, filter: &mut AuditFilter) -> Result<()> {
+        if let Some(account) = &filter.account {
+            let unknown =
+                || Error::with_message(Code::NotFound, format!("there is no account {account}"));
+            let name = account.parse().map_err(|_| unknown())?;
+            let access = self.account_access(who, &name, Permission::Change);
+            let owner = access.await?.account.auth_tenant_id;
+            // An account of that name may have been somebody else's before.
+            if filter.auth_tenant_id.get_or_insert_with(|| owner.clone()) != &owner {
+                let message = format!("account {name} belongs to another auth tenant");
+                return Err(Error::with_message(Code::Denied, message));
+            }
+            return Ok(());
+        }
+        let Some(tenant) = &filter.auth_tenant_id else {
+            let message =
+                "only who may do everything sees all events; ask with auth_tenant or account";
+            return Err(Error::with_message(Code::Denied, message));
+        };
+        if self
+            .driver_permits(Some(who), Permission::Change, tenant)
+            .await?
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "{} may not see the audit trail of auth tenant {tenant}",
+            who.user
+        );
+        Err(Error::with_message(Code::Denied, message))
+    }
+
+    async fn is_operator(&self, who: &Actor) -> Result<bool> {
+        match self.require_operator(who, "see all events").await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == Code::Denied => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
