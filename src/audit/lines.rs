@@ -12,25 +12,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
 use super::{AuditSink, Delivery, SinkError};
 use crate::model::audit::SealedEvent;
 
-/// A line.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line<'a> {
-    Event {
-        seq: i64,
-        hash: String,
-        #[serde(borrow)]
-        event: &'a RawValue,
-    },
-    Head {
-        head: String,
-    },
+/// A line: an event with its place, or a head.
+#[derive(Default, Serialize, Deserialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    event: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<String>,
 }
 
 /// What a line holds.
@@ -44,30 +42,45 @@ pub enum Read {
 
 /// An event as a line.
 pub fn event_line(sealed: &SealedEvent) -> serde_json::Result<String> {
-    let event = serde_json::from_str::<&RawValue>(&sealed.event)?;
-    serde_json::to_string(&Line::Event {
-        seq: sealed.seq,
-        hash: sealed.hash.clone(),
-        event,
+    serde_json::to_string(&Line {
+        seq: Some(sealed.seq),
+        hash: Some(sealed.hash.clone()),
+        event: Some(serde_json::from_str(&sealed.event)?),
+        head: None,
     })
 }
 
 /// A signed head as a line.
 pub fn head_line(head: &str) -> serde_json::Result<String> {
-    let head = head.to_owned();
-    serde_json::to_string(&Line::Head { head })
+    serde_json::to_string(&Line {
+        head: Some(head.to_owned()),
+        ..Line::default()
+    })
 }
 
 /// Reads a line.
 pub fn read_line(line: &str) -> serde_json::Result<Read> {
-    Ok(match serde_json::from_str(line)? {
-        Line::Event { seq, hash, event } => Read::Event(SealedEvent {
+    let line: Line<'_> = serde_json::from_str(line)?;
+    match line {
+        Line {
+            seq: Some(seq),
+            hash: Some(hash),
+            event: Some(event),
+            head: None,
+        } => Ok(Read::Event(SealedEvent {
             seq,
             hash,
             event: event.get().to_owned(),
-        }),
-        Line::Head { head } => Read::Head(head),
-    })
+        })),
+        Line {
+            head: Some(head),
+            seq: None,
+            ..
+        } => Ok(Read::Head(head)),
+        _ => Err(serde_json::Error::custom(
+            "it is neither an event nor a head",
+        )),
+    }
 }
 
 fn text(delivery: &Delivery) -> serde_json::Result<String> {

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admin;
+mod audit;
 mod disk;
 mod faults;
 mod identity;

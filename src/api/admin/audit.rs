@@ -2,13 +2,14 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::identity;
 use crate::{
     api::{Api, extract::query, render::Problem},
     error::{Code, Error, Result},
     model::audit::{AuditFilter, SealedEvent},
+    registry::audit::MAX_PAGE,
 };
 
 /// How many events are shown if nobody says.
@@ -20,6 +21,14 @@ struct EventView {
     seq: i64,
     hash: String,
     event: Box<RawValue>,
+}
+
+/// A page of events.
+#[derive(Serialize)]
+struct Page {
+    events: Vec<EventView>,
+    /// What to ask for with `before` to see the events before these.
+    next_before: Option<i64>,
 }
 
 fn view(sealed: SealedEvent) -> Result<EventView> {
@@ -38,9 +47,12 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
     let events = api.registry.audit_list(&who, filter).await?;
     // A full page may not be the last.
     let is_full = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
-    let next = events.last().map(|last| last.seq).filter(|_| is_full);
-    let events: Vec<EventView> = events.into_iter().map(view).collect::<Result<_>>()?;
-    Ok(HttpResponse::Ok().json(json!({ "events": events, "next_before": next })))
+    let next_before = events.last().map(|last| last.seq).filter(|_| is_full);
+    let events = events.into_iter().map(view).collect::<Result<_>>()?;
+    Ok(HttpResponse::Ok().json(Page {
+        events,
+        next_before,
+    }))
 }
 
 /// The filter that the query asks for. An unknown word is an error: a misspelt filter must not show everything.
@@ -65,7 +77,7 @@ fn filter(query: Vec<(String, String)>) -> Result<AuditFilter> {
             "since" => filter.since = Some(time(&value).map_err(wrong)?),
             "until" => filter.until = Some(time(&value).map_err(wrong)?),
             "before" => filter.before = Some(number(&value).map_err(wrong)?),
-            "limit" => filter.limit = number(&value).map_err(wrong)?,
+            "limit" => filter.limit = number(&value).map_err(wrong)?.min(MAX_PAGE),
             _ => return Err(wrong("there is none of this name".into())),
         }
     }

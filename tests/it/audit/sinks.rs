@@ -1,0 +1,86 @@
+//! Where events go besides the database.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Setup, TestRegistry};
+
+async fn deliver(registry: &TestRegistry) {
+    registry.audit_settle().await;
+    for _ in 0..100 {
+        if let Some(task) = registry.registry.sink_claim(0).await.unwrap() {
+            let _ = registry.registry.sink_deliver(task).await;
+        }
+        let backlogs = registry.registry.sink_backlogs().await.unwrap();
+        if backlogs[0].undelivered == 0 {
+            return;
+        }
+        // The registry's own job may be at it.
+        registry.clock.advance(chrono::TimeDelta::seconds(31));
+        tokio::task::yield_now().await;
+    }
+    panic!("the sink stays behind");
+}
+
+fn file(registry: &TestRegistry) -> std::path::PathBuf {
+    registry.config.audit.file.clone().unwrap()
+}
+
+async fn with_file() -> TestRegistry {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let change = move |config: &mut kontor::config::Config| {
+        config.audit.file = Some(folder.join("audit.jsonl"));
+    };
+    Setup::default().config(change).start().await
+}
+
+fn seqs(text: &str) -> Vec<i64> {
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter_map(|line: Value| line["seq"].as_i64())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_file_gets_every_event_in_order() {
+    let registry = with_file().await;
+    registry.push_image("demo/app", "v1", 1).await;
+    deliver(&registry).await;
+    registry.push_image("demo/app", "v2", 2).await;
+    deliver(&registry).await;
+    let text = fs::read_to_string(file(&registry)).unwrap();
+    let mut seqs = seqs(&text);
+    seqs.dedup();
+    seqs.sort_unstable();
+    seqs.dedup();
+    let last = *seqs.last().unwrap();
+    assert_eq!(seqs, (1..=last).collect::<Vec<_>>());
+    assert!(text.contains("manifest.push") && text.contains("\"head\""));
+    fs::remove_dir_all(file(&registry).parent().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_of_a_sink_loses_nothing_and_keeps_the_events_from_being_pruned() {
+    let registry = with_file().await;
+    let folder = file(&registry).parent().unwrap().to_owned();
+    fs::remove_dir_all(&folder).unwrap();
+    registry.push_image("demo/app", "v1", 1).await;
+    registry.audit_settle().await;
+    let task = registry.registry.sink_claim(0).await.unwrap();
+    if let Some(task) = task {
+        assert!(registry.registry.sink_deliver(task).await.is_err());
+        assert!(
+            registry.registry.sink_claim(0).await.unwrap().is_none(),
+            "after a failure it waits"
+        );
+    }
+    let backlogs = registry.registry.sink_backlogs().await.unwrap();
+    assert!(backlogs[0].undelivered > 0);
+    fs::create_dir(&folder).unwrap();
+    registry.clock.advance(chrono::TimeDelta::seconds(31));
+    deliver(&registry).await;
+    let seqs = seqs(&fs::read_to_string(file(&registry)).unwrap());
+    assert_eq!(seqs.first(), Some(&1));
+    fs::remove_dir_all(folder).unwrap();
+}
