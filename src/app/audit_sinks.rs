@@ -6,6 +6,7 @@ use crate::{
     audit::{
         AuditSink,
         lines::{FileSink, StdoutSink},
+        rabbitmq::{RabbitMqSink, RabbitMqTarget},
     },
     config::AuditConfig,
 };
@@ -18,6 +19,14 @@ pub(super) fn audit_sinks(config: &AuditConfig) -> Vec<Arc<dyn AuditSink>> {
     }
     if config.stdout {
         sinks.push(Arc::new(StdoutSink));
+    }
+    if let Some(broker) = &config.rabbitmq {
+        sinks.push(Arc::new(RabbitMqSink::new(RabbitMqTarget {
+            url: broker.url.expose().to_owned(),
+            queue: broker.queue.clone(),
+            is_durable: broker.durable,
+            observer: broker.observer.clone(),
+        })));
     }
     sinks
 }

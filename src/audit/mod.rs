@@ -6,6 +6,7 @@
 
 pub mod cadf;
 pub mod lines;
+pub mod rabbitmq;
 
 use std::{error::Error, fmt};
 

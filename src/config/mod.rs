@@ -22,7 +22,7 @@ use serde::Deserialize;
 use storage_drivers::{OpenStackConfig, StorageConfig};
 use url::Url;
 
-pub use audit::AuditConfig;
+pub use audit::{AuditConfig, RabbitMqConfig};
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
 pub use load::ConfigError;
 pub use quotas::QuotasConfig;

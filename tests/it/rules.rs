@@ -74,7 +74,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that only some modules may name.
-const HOMES: [(&str, &[&str]); 3] = [
+const HOMES: [(&str, &[&str]); 4] = [
+    ("lapin", &["audit"]),
     ("diesel", &["db"]),
     ("actix_web", &["api", "main"]),
     (

@@ -378,12 +378,10 @@ async fn the_management_of_everything_is_told() {
     assert!(made_by.ends_with("of static:admin"), "{made_by}");
     let made = api(Method::POST, "accounts/acme/robots/ci/secrets", json!({})).await;
     last("robot.rotate", Some("ci")).await;
-    let id = made["id"].as_str().or(made["secret_id"].as_str());
-    if let Some(id) = id {
-        let path = format!("accounts/acme/robots/ci/secrets/{id}");
-        api(Method::DELETE, &path, json!({})).await;
-        last("robot.secret_delete", Some("ci")).await;
-    }
+    let id = made["robot_secret"]["id"].as_str().unwrap();
+    let path = format!("accounts/acme/robots/ci/secrets/{id}");
+    api(Method::DELETE, &path, json!({})).await;
+    last("robot.secret_delete", Some("ci")).await;
     api(Method::DELETE, "accounts/acme/robots/ci", json!({})).await;
     last("robot.delete", Some("ci")).await;
     api(Method::DELETE, "accounts/acme", json!({})).await;
@@ -398,17 +396,21 @@ async fn the_management_of_everything_is_told() {
     api(Method::PUT, "users/zoe/password", new).await;
     last("user.password", Some("zoe")).await;
     let token = api(Method::POST, "tokens", json!({ "description": "x" })).await;
-    last("personal_token.create", token["token"]["id"].as_str()).await;
+    last(
+        "personal_token.create",
+        token["personal_token"]["id"].as_str(),
+    )
+    .await;
     let subject = json!({ "subject": "static:zoe" });
     api(Method::POST, "tokens/revoke", subject).await;
     last("token.revoke", Some("static:zoe")).await;
-    let id = token["token"]["id"].as_str().unwrap();
+    let id = token["personal_token"]["id"].as_str().unwrap();
     api(Method::DELETE, &format!("tokens/{id}"), json!({})).await;
     last("personal_token.delete", Some(id)).await;
     api(Method::DELETE, "users/zoe", json!({})).await;
     last("user.delete", Some("zoe")).await;
     // No secret is in any event.
-    let personal = token["secret"].as_str().unwrap_or_default();
+    let personal = token["token"].as_str().unwrap();
     let all = registry.audit_events("").await;
     let all: String = all.iter().map(Value::to_string).collect();
     for secret in [
