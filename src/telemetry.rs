@@ -55,6 +55,10 @@ pub struct Metrics {
     pub http_bytes: IntCounterVec,
     /// How long storage calls took, by backend, operation and outcome.
     pub storage_seconds: HistogramVec,
+    /// Sealed audit events that a sink does not have yet.
+    pub audit_undelivered: IntGaugeVec,
+    /// How often a sink has failed since it last took some.
+    pub audit_failures: IntGaugeVec,
 }
 
 /// From a millisecond to the minutes that a large blob takes.
@@ -95,6 +99,20 @@ impl Metrics {
                 "Time that calls to a storage backend took.",
                 &["backend", "op", "outcome"],
             )?,
+            audit_undelivered: IntGaugeVec::new(
+                Opts::new(
+                    "kontor_audit_undelivered",
+                    "Audit events that a sink does not have yet.",
+                ),
+                &["sink"],
+            )?,
+            audit_failures: IntGaugeVec::new(
+                Opts::new(
+                    "kontor_audit_failures",
+                    "Failures of a sink since it last took events.",
+                ),
+                &["sink"],
+            )?,
         };
         let build = IntGauge::with_opts(
             Opts::new("kontor_build_info", "Always 1; the version is the label.")
@@ -117,6 +135,9 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.storage_seconds.clone()))?;
+        for gauge in [&metrics.audit_undelivered, &metrics.audit_failures] {
+            metrics.registry.register(Box::new(gauge.clone()))?;
+        }
         Ok(metrics)
     }
 

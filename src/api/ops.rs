@@ -14,6 +14,17 @@ use crate::{
 
 /// `GET /metrics`: Prometheus' text format.
 pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    // What is asked for at each visit; without the database the last figures stay.
+    match api.registry.sink_backlogs().await {
+        Ok(backlogs) => backlogs.iter().for_each(|sink| {
+            let (name, metrics) = ([sink.name.as_str()], &api.metrics);
+            let undelivered = metrics.audit_undelivered.with_label_values(&name);
+            undelivered.set(sink.undelivered);
+            let failures = metrics.audit_failures.with_label_values(&name);
+            failures.set(sink.failures.into());
+        }),
+        Err(error) => warn!(error = ?error, "the backlog of the audit trail is not known"),
+    }
     let mut text = api.metrics.render().map_err(Error::internal)?;
     if api.shows_quotas {
         let books = api.registry.quota_metrics().await?;

@@ -335,15 +335,20 @@ pub fn audit_sink_advance(
 }
 
 /// The last event of the chain, and how far a sink has got.
-pub fn audit_backlog(conn: &mut Conn, name: &str) -> Result<(i64, i64)> {
+pub fn audit_backlog(conn: &mut Conn, name: &str) -> Result<(i64, SinkState)> {
     let end: i64 = audit_chain::table
         .find(CHAIN)
         .select(audit_chain::seq)
         .first(conn)?;
-    let delivered: Option<i64> = audit_sinks::table
+    let found: Option<(i64, i32)> = audit_sinks::table
         .find(name)
-        .select(audit_sinks::delivered_seq)
+        .select((audit_sinks::delivered_seq, audit_sinks::failures))
         .first(conn)
         .optional()?;
-    Ok((end, delivered.unwrap_or(0)))
+    let (delivered_seq, failures) = found.unwrap_or_default();
+    let state = SinkState {
+        delivered_seq,
+        failures,
+    };
+    Ok((end, state))
 }

@@ -36,6 +36,8 @@ pub struct SinkBacklog {
     pub name: String,
     /// Sealed events that it does not have yet.
     pub undelivered: i64,
+    /// How often it failed since it last took some.
+    pub failures: i32,
 }
 
 /// A delivery that a node has taken on.
@@ -60,11 +62,11 @@ impl Registry {
         };
         let name = sink.name().to_owned();
         let wanted = name.clone();
-        let (end, delivered) = self
+        let (end, state) = self
             .db
             .read(move |conn| audit_backlog(conn, &wanted))
             .await?;
-        if end <= delivered {
+        if end <= state.delivered_seq {
             return Ok(None);
         }
         let now = self.clock.now();
@@ -135,12 +137,15 @@ impl Registry {
         let mut backlogs = Vec::new();
         for name in self.sink_names() {
             let wanted = name.clone();
-            let (end, delivered) = self
+            let (end, state) = self
                 .db
                 .read(move |conn| audit_backlog(conn, &wanted))
                 .await?;
-            let undelivered = (end - delivered).max(0);
-            backlogs.push(SinkBacklog { name, undelivered });
+            backlogs.push(SinkBacklog {
+                name,
+                undelivered: (end - state.delivered_seq).max(0),
+                failures: state.failures,
+            });
         }
         Ok(backlogs)
     }

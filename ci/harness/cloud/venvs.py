@@ -58,3 +58,8 @@ def openstack_and_seaweed():
 def openstack():
     """Keystone and Swift."""
     return _find("openstack")
+
+
+def pika():
+    """A client of RabbitMQ."""
+    return _find("pika")

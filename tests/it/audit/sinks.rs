@@ -35,6 +35,14 @@ async fn with_file() -> TestRegistry {
     Setup::default().config(change).start().await
 }
 
+async fn metric(registry: &TestRegistry, name: &str) -> i64 {
+    let metrics = registry.anonymous(reqwest::Method::GET, "/metrics");
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let name = format!("{name}{{sink=\"file\"}} ");
+    let found = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    found.unwrap().parse().unwrap()
+}
+
 fn seqs(text: &str) -> Vec<i64> {
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     lines
@@ -77,6 +85,12 @@ async fn an_outage_of_a_sink_loses_nothing_and_keeps_the_events_from_being_prune
     }
     let backlogs = registry.registry.sink_backlogs().await.unwrap();
     assert!(backlogs[0].undelivered > 0);
+    let mut tries = 0..1000;
+    // The registry's own job may be at it.
+    while metric(&registry, "kontor_audit_failures").await == 0 {
+        assert!(tries.next().is_some());
+    }
+    assert!(metric(&registry, "kontor_audit_undelivered").await > 0);
     fs::create_dir(&folder).unwrap();
     registry.clock.advance(chrono::TimeDelta::seconds(31));
     deliver(&registry).await;
