@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn a_head_is_believed_with_the_published_keys_and_with_no_other() {
-        let tokens = tokens();
+        let (tokens, stranger) = (tokens(), tokens());
         let signed = tokens.head_sign(&head()).unwrap();
         assert_eq!(tokens.head_keys().verify(&signed).unwrap(), head());
         let jwks = serde_json::json!({ "keys": tokens.jwks() }).to_string();
         let keys = HeadKeys::from_jwks(&jwks).unwrap();
         assert_eq!(keys.verify(&format!("{signed}\n")).unwrap(), head());
-        assert!(super::tests::tokens().head_keys().verify(&signed).is_err());
+        assert!(stranger.head_keys().verify(&signed).is_err());
         let (start, signature) = signed.rsplit_once('.').unwrap();
         let other = tokens.head_sign(&AuditHead { seq: 8, ..head() }).unwrap();
         let (_, other) = other.rsplit_once('.').unwrap();

@@ -129,7 +129,8 @@ async fn nodes_that_seal_at_once_make_one_chain() {
         node.push_image("demo/app", &tag, number).await;
         let (a, b) = (&registry.registry, &second.registry);
         let (a, b) = tokio::join!(a.audit_seal(), b.audit_seal());
-        (a.unwrap(), b.unwrap());
+        a.unwrap();
+        b.unwrap();
     }
     registry.audit_settle().await;
     second.audit_settle().await;
