@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     model::quota::{Book, Resource},
@@ -76,14 +76,9 @@ impl ServiceInfo {
     }
 }
 
-/// What Limes sends with `POST /v1/report-capacity` and `POST /v1/projects/<uuid>/report-usage`. Nothing of it is needed;
-/// members that are not known here are for others.
-#[derive(Debug, Deserialize)]
-pub struct ReportRequest {
-    /// The availability zones.
-    #[serde(rename = "allAZs")]
-    pub _all_zones: Vec<String>,
-}
+/// What Limes sends with `POST /v1/report-capacity` and `POST /v1/projects/<uuid>/report-usage`: availability zones, and
+/// more that is for others. Nothing of it is needed here.
+pub type ReportRequest = Map<String, Value>;
 
 /// The answer of `POST /v1/report-capacity`: what there is in all is for the storage backends to say.
 #[derive(Debug, Serialize)]

@@ -76,7 +76,7 @@ pub async fn put(
     for tag in pushed.tags {
         response.append_header(("OCI-Tag", tag.to_string()));
     }
-    Ok(with_warning(response.finish(), &access.0, &api).await?)
+    Ok(with_warning(response.finish(), &access.0, &api).await)
 }
 
 fn tags(request: &HttpRequest) -> Result<Vec<Tag>> {

@@ -13,13 +13,14 @@ use actix_web::{
     http::header::{HeaderValue, WARNING},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tracing::warn;
 
 use super::{
     Api,
     render::{OciError, warning},
 };
 use crate::{
-    error::{Code, Error, Result},
+    error::{Code, Error},
     registry::access::{Push, RepoAccess},
 };
 
@@ -38,17 +39,22 @@ pub async fn not_found() -> Result<HttpResponse, OciError> {
     Err(Error::from(Code::NotFound).into())
 }
 
-/// Warns the client of a push that quotas are nearly used up.
+/// Warns the client of a push that quotas are nearly used up. The push is done, so it does not fail for that.
 async fn with_warning(
     mut response: HttpResponse,
     access: &RepoAccess<Push>,
     api: &Api,
-) -> Result<HttpResponse> {
-    if let Some(text) = api.registry.quota_warning(access).await? {
-        let value = HeaderValue::from_str(&warning(&text)).map_err(Error::internal)?;
-        response.headers_mut().insert(WARNING, value);
+) -> HttpResponse {
+    match api.registry.quota_warning(access).await {
+        Ok(Some(text)) => {
+            if let Ok(value) = HeaderValue::from_str(&warning(&text)) {
+                response.headers_mut().insert(WARNING, value);
+            }
+        }
+        Ok(None) => {}
+        Err(error) => warn!(error = ?error, "nobody looked whether quotas are nearly used up"),
     }
-    Ok(response)
+    response
 }
 
 /// The `Link` to the next page: relative, so that it is right on every domain.

@@ -44,7 +44,7 @@ pub async fn start(
         let digest = parse_digest(&digest)?;
         let payload = payload_of(&request, payload, &api)?;
         api.registry.blob_push(&access, &digest, payload).await?;
-        return Ok(with_warning(created(&access, &digest), &access, &api).await?);
+        return Ok(with_warning(created(&access, &digest), &access, &api).await);
     }
     let algorithm: Algorithm = match value("digest-algorithm") {
         None => Algorithm::Sha256,
@@ -115,7 +115,7 @@ pub async fn finish(
         .upload_finish(&access.0, id, &digest, payload)
         .await
         .map_err(|error| with_location(error, &access.0, id))?;
-    Ok(with_warning(created(&access.0, &digest), &access.0, &api).await?)
+    Ok(with_warning(created(&access.0, &digest), &access.0, &api).await)
 }
 
 /// Gives the upload up.
