@@ -18,7 +18,7 @@ async fn step(registry: &TestRegistry, n: u64) {
     let repo = format!("{account}/r{}", random[1] % 3);
     let (config, layer) = (bytes(1, 100), bytes(u64::from(random[2] % 4) + 2, 700));
     match random[3] % 8 {
-        0 => drop(registry.try_blob(&repo, &layer, n % 2 == 0).await),
+        0 => drop(registry.try_blob(&repo, &layer, n.is_multiple_of(2)).await),
         1 => {
             let location = registry.begin_upload(&repo).await;
             registry.append(&location, &layer[..300]).await;

@@ -24,11 +24,11 @@ async fn five_hundred_uploads_at_once_never_pass_the_limit() {
     let uploads = (0..500_u64).map(|n| {
         let registry = &registry;
         async move {
-            let account = ["demo", "demo2"][usize::from(n % 2 == 0)];
+            let account = ["demo", "demo2"][usize::from(n.is_multiple_of(2))];
             let content = bytes(n + 1, SIZE);
             // Some announce their length, some do not.
             let answer = registry
-                .try_blob(&format!("{account}/app"), &content, n % 3 != 0)
+                .try_blob(&format!("{account}/app"), &content, !n.is_multiple_of(3))
                 .await;
             (account, answer.status().as_u16())
         }
