@@ -19,7 +19,7 @@ CREATE TABLE quota_books (
     manifests_limit BIGINT,
     repositories_limit BIGINT,
     PRIMARY KEY (kind, owner)
-) WITH (fillfactor = 50);
+);
 
 -- Bytes of an account that are kept for an object that is being written.
 ALTER TABLE loose_objects ADD COLUMN reserved_bytes BIGINT NOT NULL DEFAULT 0;
