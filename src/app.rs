@@ -26,13 +26,13 @@ use crate::{
         signing_key::ensure_key_file, token::Tokens,
     },
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, RateLimitBackend, RateLimitsConfig},
     db::{Db, DbConfig},
     error::Error,
     ids::Ids,
     janitor,
     registry::{
-        Backend, Backends, Downloads, MoveSettings, Parts, Registry, Settings,
+        Backend, Backends, Downloads, MoveSettings, Parts, RateLimitSettings, Registry, Settings,
         bootstrap::FirstStart, pull_log, revoke,
     },
     telemetry::Metrics,
@@ -172,6 +172,7 @@ impl App {
                     proxy_all: !config.downloads.redirect,
                     proxy_networks: config.downloads.proxy_networks.clone(),
                 },
+                rate_limits: rate_limits(&config.rate_limits),
             },
         });
         Ok(Self {
@@ -270,6 +271,16 @@ impl App {
     }
 }
 
+fn rate_limits(config: &RateLimitsConfig) -> RateLimitSettings {
+    RateLimitSettings {
+        in_database: config.backend == RateLimitBackend::Database,
+        blob_pulls: config.blob_pulls,
+        blob_pushes: config.blob_pushes,
+        manifest_pulls: config.manifest_pulls,
+        manifest_pushes: config.manifest_pushes,
+    }
+}
+
 /// Writes the collected pulls every few seconds.
 async fn flush_pulls(registry: Arc<Registry>) {
     let mut ticks = tokio::time::interval(pull_log::FLUSH_EVERY);
@@ -294,6 +305,11 @@ async fn watch_revocations(registry: Arc<Registry>) {
             && let Err(error) = registry.identity_sweep().await
         {
             warn!(error = ?error, "ended secrets and revocations were not removed");
+        }
+        if until_sweep == 0
+            && let Err(error) = registry.rate_limits_sweep().await
+        {
+            warn!(error = ?error, "empty buckets of rate limits were not removed");
         }
         until_sweep = until_sweep.checked_sub(1).unwrap_or(revoke::SWEEP_EVERY);
     }

@@ -13,6 +13,7 @@ mod liquid;
 mod openapi;
 mod ops;
 mod origin;
+mod rate_limit;
 mod reference_page;
 mod render;
 mod request_log;

@@ -24,6 +24,7 @@ use super::{
     Api,
     extract::{ServedNamespace, request_origin},
     origin::Origin,
+    rate_limit,
     render::{OciError, Problem},
     unread_body::HeldBody,
 };
@@ -107,6 +108,7 @@ pub async fn request_log(
     {
         headers.insert(OCI_NAMESPACE, value);
     }
+    rate_limit::add_headers(&request, headers);
     let line = Line {
         id,
         started,

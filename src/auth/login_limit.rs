@@ -225,7 +225,7 @@ impl LoginLimit {
 }
 
 /// Who has a network of IPv6 has 2^64 addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

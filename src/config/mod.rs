@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod load;
 mod quotas;
+mod rate_limits;
 mod storage;
 
 use std::{
@@ -26,6 +27,7 @@ pub use audit::{AuditConfig, RabbitMqConfig};
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
 pub use load::ConfigError;
 pub use quotas::QuotasConfig;
+pub use rate_limits::{RateLimitBackend, RateLimitsConfig};
 pub use storage::{BackendConfig, CommonConfig, DownloadsConfig, MovesConfig};
 pub use storage_drivers::Secret;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How much auth tenants may use.
     pub quotas: QuotasConfig,
+    /// How often somebody may pull and push.
+    pub rate_limits: RateLimitsConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -164,6 +168,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             limits: LimitsConfig::default(),
             quotas: QuotasConfig::default(),
+            rate_limits: RateLimitsConfig::default(),
             log: LogConfig::default(),
         }
     }

@@ -18,6 +18,7 @@ mod migrate;
 mod pool;
 pub mod quota_recount;
 pub mod quotas;
+pub mod rate_limits;
 pub mod relocate;
 pub mod repos;
 pub mod revocations;

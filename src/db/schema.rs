@@ -265,6 +265,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    rate_limit_buckets (account_name, action, who) {
+        account_name -> Text,
+        action -> Text,
+        who -> Text,
+        empty_at -> BigInt,
+    }
+}
+
 diesel::joinable!(repos -> accounts (account_name));
 diesel::joinable!(blobs -> accounts (account_name));
 diesel::joinable!(blob_chunks -> blobs (blob_id));

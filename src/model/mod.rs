@@ -15,6 +15,7 @@ pub mod permission;
 pub mod policy_match;
 pub mod precondition;
 pub mod quota;
+pub mod rate_limit;
 pub mod rbac_policy;
 pub mod request_origin;
 pub mod revocation;

@@ -40,6 +40,7 @@ mod pull_manifest;
 pub mod push_blob;
 pub mod push_manifest;
 pub mod quotas;
+pub mod rate_limits;
 pub mod referrers;
 mod repositories;
 mod reservation;
@@ -61,6 +62,8 @@ use audit::AuditBuffer;
 pub use backends::{Backend, Backends};
 pub use move_account::MoveSettings;
 use pull_log::PullLog;
+pub use rate_limits::RateLimitSettings;
+use rate_limits::RateLimits;
 pub use users::DbUsers;
 
 use crate::{
@@ -100,6 +103,8 @@ pub struct Settings {
     pub downloads: Downloads,
     /// How long audit events are kept; `None` is for ever.
     pub audit_keep: Option<Duration>,
+    /// How often somebody may pull and push.
+    pub rate_limits: RateLimitSettings,
 }
 
 /// Which clients fetch blobs from the object store directly, where it can be done.
@@ -157,6 +162,7 @@ pub struct Registry {
     books: tokio::sync::Mutex<quotas::BooksRead>,
     audit_sinks: Vec<Arc<dyn AuditSink>>,
     audit_buffer: AuditBuffer,
+    rate_limits: RateLimits,
 }
 
 impl Registry {
@@ -186,6 +192,7 @@ impl Registry {
             revocations: RwLock::default(),
             clock,
             ids,
+            rate_limits: RateLimits::new(settings.rate_limits),
             settings,
             pulls: PullLog::default(),
             books: tokio::sync::Mutex::default(),

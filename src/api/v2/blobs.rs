@@ -8,9 +8,11 @@ use crate::{
         Api,
         extract::{Repo, digest, header_text},
         origin::Origin,
+        rate_limit,
         render::{HeadBody, OciError},
     },
     error::{Code, Error},
+    model::rate_limit::RateLimitKind,
     oci::{
         content_range::{content_range, unsatisfied_content_range},
         media_type::OCTET_STREAM,
@@ -30,6 +32,7 @@ pub async fn get(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, OciError> {
+    rate_limit::count(&request, &api, &access.0, RateLimitKind::BlobPull).await?;
     let digest = digest(&request)?;
     let range = header_text(&request, header::RANGE);
     let client = Origin::of(&request, &api.hosts).client;

@@ -7,9 +7,11 @@ use crate::{
     api::{
         Api, body,
         extract::{Repo, header_text, query, reference},
+        rate_limit,
         render::{HeadBody, OciError},
     },
     error::{Code, Error, Result},
+    model::rate_limit::RateLimitKind,
     oci::{Digest, Tag},
     registry::{
         access::{Delete, Pull, Push},
@@ -23,6 +25,7 @@ pub async fn get(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, OciError> {
+    rate_limit::count(&request, &api, &access.0, RateLimitKind::ManifestPull).await?;
     let reference = reference(&request)?;
     let manifest = api.registry.manifest_pull(&access.0, &reference).await?;
     Ok(found(&manifest.media_type, &manifest.digest).body(manifest.content))
@@ -57,6 +60,7 @@ pub async fn put(
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, OciError> {
+    rate_limit::count(&request, &api, &access.0, RateLimitKind::ManifestPush).await?;
     let limit = (api.registry.manifest_bytes(), Code::ManifestTooLarge);
     let upload = ManifestUpload {
         reference: reference(&request)?,

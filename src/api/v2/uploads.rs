@@ -7,10 +7,12 @@ use crate::{
     api::{
         Api, body,
         extract::{StartRepo, UploadRepo, header_text, path_value, query_value},
+        rate_limit,
         render::OciError,
     },
     error::{Code, Error, Result},
     ids::UploadId,
+    model::rate_limit::RateLimitKind,
     oci::{AccountName, Algorithm, Digest, FullRepoName, RepoName, UploadRange},
     registry::{
         access::{Push, RepoAccess},
@@ -27,6 +29,7 @@ pub async fn start(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, OciError> {
     let access = access.0;
+    rate_limit::count(&request, &api, &access, RateLimitKind::BlobPush).await?;
     let value = |name: &str| query_value(&request, name);
     if let Some(mount) = value("mount") {
         let digest = parse_digest(&mount)?;

@@ -20,6 +20,7 @@ mod manifests_tags;
 mod mount;
 mod names;
 mod namespace;
+mod rate_limits;
 mod referrers_list;
 mod tags_list;
 mod token;
