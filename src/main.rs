@@ -1,15 +1,22 @@
 //! The first words of the command line, and nothing else: the others, and what the commands do, are in `cli`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use kontor::cli::{
     self, CliError,
     account::{self, AccountCommand},
+    apply::{self, ApplyArgs},
     args::{ConfigArgs, Server},
     audit::{self, AuditCommand},
+    explain::{self, ExplainArgs},
+    help_files,
     login::{self, LoginArgs},
+    policy::{self, PolicyCommand},
+    quota::{self, QuotaCommand},
+    repo::{self, RepoCommand},
     robot::{self, RobotCommand},
+    tag::{self, TagCommand},
     token::{self, TokenCommand},
     user::{self, UserCommand},
 };
@@ -39,7 +46,7 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Verify the audit trail, and take copies of it.
+    /// Look at the audit trail, verify it, and take copies of it.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Manage local users.
@@ -51,6 +58,48 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: AccountCommand,
+    },
+    /// Look at repositories.
+    Repo {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: RepoCommand,
+    },
+    /// Look at tags and delete them.
+    Tag {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: TagCommand,
+    },
+    /// Look at the policies of accounts and replace them.
+    Policy {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Look at quotas and set them.
+    Quota {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: QuotaCommand,
+    },
+    /// Say whether somebody may do something, and by which rule.
+    Explain {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        question: ExplainArgs,
+    },
+    /// Bring accounts to what files say; shows what would change, and asks.
+    Apply {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        options: ApplyArgs,
     },
     /// Manage robots: machines that log in as ACCOUNT+ROBOT.
     Robot {
@@ -70,6 +119,17 @@ enum Command {
     Login(LoginArgs),
     /// Show who the registry takes you for.
     Whoami(Server),
+    /// Print what a shell needs to complete the command line.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder.
+    Man {
+        /// The folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,7 +149,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kontor: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -106,9 +166,20 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Audit(command) => audit::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Account { server, command } => account::run(&server, command).await,
+        Command::Repo { server, command } => repo::run(&server, command).await,
+        Command::Tag { server, command } => tag::run(&server, command).await,
+        Command::Policy { server, command } => policy::run(&server, command).await,
+        Command::Quota { server, command } => quota::run(&server, command).await,
+        Command::Explain { server, question } => explain::run(&server, &question).await,
+        Command::Apply { server, options } => apply::run(&server, options).await,
         Command::Robot { server, command } => robot::run(&server, command).await,
         Command::Token { server, command } => token::run(&server, command).await,
         Command::Login(options) => login::run(options).await,
         Command::Whoami(server) => token::whoami(&server).await,
+        Command::Completion { shell } => {
+            help_files::completion(shell, Cli::command());
+            Ok(())
+        }
+        Command::Man { dir } => help_files::man(&dir, Cli::command()),
     }
 }

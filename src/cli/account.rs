@@ -6,19 +6,15 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{
-    CliError,
-    args::Server,
-    client::{ClientError, print, print_table},
-};
+use super::{CliError, args::Server, client::ClientError};
 use crate::oci::AccountName;
 
 /// Manage accounts of a running registry.
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
-    /// List the accounts: name, auth tenant, storage.
+    /// List the accounts.
     List,
-    /// Show an account as JSON.
+    /// Show an account.
     Show {
         /// The account.
         name: AccountName,
@@ -117,7 +113,7 @@ pub async fn run(server: &Server, command: AccountCommand) -> Result<(), CliErro
     }
 }
 
-async fn get(server: &Server, name: &AccountName) -> Result<Map<String, Value>, ClientError> {
+async fn get(server: &Server, name: &AccountName) -> Result<Map<String, Value>, CliError> {
     let answer = server.call(Method::GET, &path(name), None).await?;
     Ok(answer["account"].as_object().cloned().unwrap_or_default())
 }
@@ -129,13 +125,13 @@ fn path(name: &AccountName) -> String {
 /// `kontor account list`
 async fn list(server: &Server) -> Result<(), CliError> {
     let answer = server.call(Method::GET, "/api/v1/accounts", None).await?;
-    print_table(&answer["accounts"], &["name", "auth_tenant_id", "storage"]);
-    Ok(())
+    let columns = ["name", "auth_tenant_id", "storage", "state"];
+    server.show_list(&answer["accounts"], &columns)
 }
 
 /// `kontor account show`
 async fn show(server: &Server, name: &AccountName) -> Result<(), CliError> {
-    print(&Value::Object(get(server, name).await?))
+    server.show(&Value::Object(get(server, name).await?))
 }
 
 /// `kontor account create`
@@ -173,15 +169,15 @@ async fn migrate(
     let order = json!({ "to": to, "keep_old": keep_old });
     let mut answer = server.call(Method::POST, &path, Some(&order)).await?;
     if !wait {
-        println!("{}", progress_line(name, &answer["migration"]));
-        println!("it goes on by itself; with --wait this command shows how far it is");
-        return Ok(());
+        server.say(&progress_line(name, &answer["migration"]));
+        eprintln!("it goes on by itself; with --wait this command shows how far it is");
+        return server.show_program(&answer["migration"]);
     }
     let mut shown = String::new();
     loop {
         let line = progress_line(name, &answer["migration"]);
         if line != shown {
-            println!("{line}");
+            server.say(&line);
             shown = line;
         }
         let moving = &answer["migration"];
@@ -189,17 +185,14 @@ async fn migrate(
             return Err(ClientError::Overtaken(moving["to"].to_string()).into());
         }
         if moving["state"] == "done" {
-            return Ok(());
+            return server.show_program(moving);
         }
         tokio::time::sleep(LOOK_EVERY).await;
         match server.call(Method::GET, &path, None).await {
             Ok(next) => answer = next,
             // The registry may be restarted meanwhile, and the move goes on all the same.
-            Err(ClientError::Unreachable(error)) => println!("{error}; trying again"),
-            Err(ClientError::Refused { status, message }) if status.is_server_error() => {
-                println!("{status}: {message}; trying again");
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) if error.is_temporary() => eprintln!("{error}; trying again"),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -224,7 +217,7 @@ fn progress_line(name: &AccountName, moving: &Value) -> String {
 /// `kontor account delete`
 async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
     server.call(Method::DELETE, &path(name), None).await?;
-    println!("account {name} was deleted");
+    server.say(&format!("account {name} was deleted"));
     Ok(())
 }
 
@@ -264,7 +257,7 @@ async fn put(
     let answer = server
         .call(Method::PUT, &path(name), Some(&Value::Object(document)))
         .await?;
-    print(&answer["account"])
+    server.show(&answer["account"])
 }
 
 /// Replaces the policies that allow nothing but anonymous pulls by one for `pattern`.

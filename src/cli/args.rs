@@ -1,11 +1,12 @@
-//! Arguments that several commands share.
+//! Arguments that several commands share, and the environment variables of other programs.
 
-use std::path::PathBuf;
+use std::{convert::Infallible, ffi::OsString, path::PathBuf};
 
 use clap::Args;
+use tokio::sync::OnceCell;
 
-use super::CliError;
-use crate::config::Config;
+use super::{CliError, credentials::Credential, output::Output};
+use crate::config::{Config, Secret};
 
 /// Where the configuration is.
 #[derive(Debug, Args)]
@@ -30,8 +31,8 @@ impl ConfigArgs {
     }
 }
 
-/// How to reach the registry and as whom. There is no `Debug`: it holds a password.
-#[derive(Clone, Args)]
+/// How to reach the registry and as whom, and how to show what it says.
+#[derive(Clone, Debug, Args)]
 pub struct Server {
     /// The registry's address.
     #[arg(
@@ -43,16 +44,39 @@ pub struct Server {
         default_value = "http://127.0.0.1:8080"
     )]
     pub url: String,
-    /// Your name: a user, or a robot as ACCOUNT+ROBOT.
-    #[arg(long, global = true, env = "KONTOR_USER", default_value = "admin")]
-    pub user: String,
-    /// Your password or a personal token; better given in the environment.
+    /// Your name: a user, or a robot as ACCOUNT+ROBOT [default: admin, with a password].
+    #[arg(long, global = true, env = "KONTOR_USER")]
+    pub user: Option<String>,
+    /// Your password or a personal token; better given in the environment. Without one: what `docker login` stored, or
+    /// the OS_* variables of an OpenStack cloud.
+    #[arg(long, global = true, env = "KONTOR_PASSWORD", hide_env_values = true, value_parser = secret)]
+    pub password: Option<Secret>,
+    /// Log in at Keystone with this cloud of clouds.yaml.
+    #[arg(long, global = true)]
+    pub os_cloud: Option<String>,
+    /// A table for people, or JSON for programs.
     #[arg(
         long,
+        short,
         global = true,
-        env = "KONTOR_PASSWORD",
-        hide_env_values = true,
-        default_value = ""
+        env = "KONTOR_OUTPUT",
+        value_enum,
+        default_value_t
     )]
-    pub password: String,
+    pub output: Output,
+    #[arg(skip)]
+    pub(super) credential: OnceCell<Credential>,
+}
+
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}
+
+/// A variable of the environment that belongs to another program, such as docker or the OpenStack client.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "variables of other programs, which are no settings of kontor"
+)]
+pub(super) fn foreign_variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! `kontor audit`: verify the audit trail, and take copies of it. On the machine of the registry with its
+//! `kontor audit`: look at the audit trail, verify it, and take copies of it. On the machine of the registry with its
 //! configuration, or anywhere on a copy with the public keys.
 
 use std::{
@@ -9,7 +9,12 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, args::ConfigArgs, require_registry};
+use super::{
+    CliError,
+    args::{ConfigArgs, Server},
+    audit_list::{self, AuditListArgs},
+    require_registry,
+};
 use crate::{
     app::App,
     audit::lines::{Read, event_line, head_line, read_line},
@@ -21,6 +26,15 @@ use crate::{
 /// What can be done with the audit trail.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// List decisions of a running registry: who did what, and what was denied.
+    List {
+        /// Where the registry is.
+        #[command(flatten)]
+        server: Server,
+        /// Which decisions.
+        #[command(flatten)]
+        filter: AuditListArgs,
+    },
     /// Prove that no event was altered or removed, in the database or in a file.
     Verify(VerifyArgs),
     /// Print all sealed events and signed heads as JSON lines.
@@ -48,6 +62,7 @@ pub struct VerifyArgs {
 /// Does what the command says.
 pub async fn run(command: AuditCommand) -> Result<(), CliError> {
     match command {
+        AuditCommand::List { server, filter } => audit_list::run(&server, &filter).await,
         AuditCommand::Verify(args) => verify(args).await,
         AuditCommand::Export(config) => export(&config).await,
         AuditCommand::Head(config) => {

@@ -10,13 +10,26 @@
 )]
 
 pub mod account;
+pub mod apply;
 pub mod args;
 pub mod audit;
+mod audit_list;
 pub mod client;
+pub mod credentials;
 mod docker_config;
+mod document;
+mod exit_code;
+pub mod explain;
+pub mod help_files;
 pub mod login;
+mod openstack;
+pub mod output;
+pub mod policy;
+pub mod quota;
+pub mod repo;
 pub mod robot;
 mod serve;
+pub mod tag;
 pub mod token;
 pub mod user;
 
@@ -56,6 +69,18 @@ pub enum CliError {
     /// Speaking to the registry failed.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// Nobody knows as whom to speak to it.
+    #[error(transparent)]
+    Credential(#[from] credentials::CredentialError),
+    /// A plan cannot be made or was not followed.
+    #[error(transparent)]
+    Apply(#[from] apply::ApplyError),
+    /// What was given cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// Keystone knows the user's name, and this program does not.
+    #[error("name the user: who logs in with a token of Keystone has no password here")]
+    NoName,
     /// The data directory holds nothing.
     #[error("there is no registry in {}; name its folder with --data-dir", .0.display())]
     NoRegistry(std::path::PathBuf),

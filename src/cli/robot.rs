@@ -5,11 +5,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    CliError,
-    args::Server,
-    client::{part, print, print_secret, print_table},
-};
+use super::{CliError, args::Server, client::part};
 use crate::oci::AccountName;
 
 /// Which robot.
@@ -47,7 +43,7 @@ pub struct NewRobotArgs {
 /// Manage robots: machines that log in as ACCOUNT+ROBOT.
 #[derive(Debug, Subcommand)]
 pub enum RobotCommand {
-    /// List an account's robots: login, is disabled, permissions, repositories, end, last use.
+    /// List an account's robots.
     List {
         /// The account.
         account: AccountName,
@@ -61,7 +57,7 @@ pub enum RobotCommand {
         #[command(flatten)]
         new: NewRobotArgs,
     },
-    /// Show a robot as JSON, with the ids of its secrets.
+    /// Show a robot, with the ids of its secrets.
     Show {
         /// Which robot.
         #[command(flatten)]
@@ -125,13 +121,12 @@ pub async fn run(server: &Server, command: RobotCommand) -> Result<(), CliError>
     match command {
         RobotCommand::List { account } => {
             let answer = server.call(Method::GET, &path(&account), None).await?;
-            print_table(&answer["robots"], &COLUMNS);
-            Ok(())
+            server.show_list(&answer["robots"], &COLUMNS)
         }
         RobotCommand::Create { robot, new } => create(server, &robot, new).await,
         RobotCommand::Show { robot } => {
             let answer = server.call(Method::GET, &robot.path(), None).await?;
-            print(&answer["robot"])
+            server.show(&answer["robot"])
         }
         RobotCommand::Rotate {
             robot,
@@ -141,31 +136,28 @@ pub async fn run(server: &Server, command: RobotCommand) -> Result<(), CliError>
             let path = format!("{}/secrets", robot.path());
             let order = json!({ "overlap_seconds": overlap_seconds, "expires_at": expires_at });
             let answer = server.call(Method::POST, &path, Some(&order)).await?;
-            print_robot_secret(&answer, &answer["login"]);
-            Ok(())
+            show_robot_secret(server, &answer, &answer["login"])
         }
         RobotCommand::DeleteSecret { robot, id } => {
             let path = format!("{}/secrets/{}", robot.path(), part(&id));
             server.call(Method::DELETE, &path, None).await?;
-            println!("the secret {id} was deleted");
+            server.say(&format!("the secret {id} was deleted"));
             Ok(())
         }
         RobotCommand::Enable { robot } => set_disabled(server, &robot, false).await,
         RobotCommand::Disable { robot } => set_disabled(server, &robot, true).await,
         RobotCommand::Delete { robot } => {
             server.call(Method::DELETE, &robot.path(), None).await?;
-            println!("robot {} was deleted", robot.name);
+            server.say(&format!("robot {} was deleted", robot.name));
             Ok(())
         }
     }
 }
 
-fn print_robot_secret(answer: &Value, login: &Value) {
+fn show_robot_secret(server: &Server, answer: &Value, login: &Value) -> Result<(), CliError> {
     let login = login.as_str().unwrap_or_default();
-    print_secret(
-        &answer["secret"],
-        &format!("The robot logs in as {login} with this secret."),
-    );
+    let hint = format!("The robot logs in as {login} with this secret.");
+    server.show_secret(answer, "secret", &hint)
 }
 
 async fn create(server: &Server, robot: &RobotArgs, new: NewRobotArgs) -> Result<(), CliError> {
@@ -178,8 +170,7 @@ async fn create(server: &Server, robot: &RobotArgs, new: NewRobotArgs) -> Result
     });
     let path = path(&robot.account);
     let answer = server.call(Method::POST, &path, Some(&document)).await?;
-    print_robot_secret(&answer, &answer["robot"]["login"]);
-    Ok(())
+    show_robot_secret(server, &answer, &answer["robot"]["login"])
 }
 
 async fn set_disabled(
@@ -191,6 +182,5 @@ async fn set_disabled(
     let mut document = server.call(Method::GET, &path, None).await?["robot"].take();
     document["is_disabled"] = json!(is_disabled);
     let answer = server.call(Method::PUT, &path, Some(&document)).await?;
-    print_table(&json!([answer["robot"]]), &COLUMNS);
-    Ok(())
+    server.show(&answer["robot"])
 }

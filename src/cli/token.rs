@@ -4,11 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{
-    CliError,
-    args::Server,
-    client::{part, print, print_secret, print_table},
-};
+use super::{CliError, args::Server, client::part};
 
 /// What is taken back.
 #[derive(Debug, Args)]
@@ -25,7 +21,7 @@ pub struct RevokeArgs {
 /// Manage personal tokens, which log in instead of a password.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// List your tokens: id, permissions, end, last use, description.
+    /// List your tokens.
     List,
     /// Make a token for yourself, and print it.
     Create {
@@ -66,7 +62,7 @@ pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError>
                 "last_used_at",
                 "description",
             ];
-            print_table(&answer["personal_tokens"], &columns);
+            server.show_list(&answer["personal_tokens"], &columns)?;
         }
         TokenCommand::Create {
             description,
@@ -82,12 +78,12 @@ pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError>
             let answer = server.call(Method::POST, PATH, Some(&order)).await?;
             let login = answer["login"].as_str().unwrap_or_default();
             let hint = format!("You log in as {login} with this token instead of the password.");
-            print_secret(&answer["token"], &hint);
+            server.show_secret(&answer, "token", &hint)?;
         }
         TokenCommand::Delete { id } => {
             let path = format!("{PATH}/{}", part(&id));
             server.call(Method::DELETE, &path, None).await?;
-            println!("the token {id} was deleted");
+            server.say(&format!("the token {id} was deleted"));
         }
         TokenCommand::Revoke { what } => {
             let order = match (what.subject, what.jti) {
@@ -96,7 +92,7 @@ pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError>
             };
             let path = format!("{PATH}/revoke");
             server.call(Method::POST, &path, Some(&order)).await?;
-            println!("revoked; every node knows it within two seconds");
+            server.say("revoked; every node knows it within two seconds");
         }
     }
     Ok(())
@@ -105,5 +101,5 @@ pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError>
 /// `kontor whoami`: who the registry takes you for.
 pub async fn whoami(server: &Server) -> Result<(), CliError> {
     let answer = server.call(Method::GET, "/api/v1/me", None).await?;
-    print(&answer["me"])
+    server.show(&answer["me"])
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     CliError,
     args::{ConfigArgs, Server},
-    client::{part, print_secret, print_table},
+    client::part,
     hash_password, password_from_stdin, set_password,
 };
 use crate::model::permission::Permission;
@@ -27,7 +27,7 @@ pub enum UserCommand {
         #[arg(value_name = "USER")]
         name: String,
     },
-    /// List the users of the database: name, is disabled, grants.
+    /// List the users of the database.
     List {
         /// Which registry, and as whom.
         #[command(flatten)]
@@ -107,8 +107,7 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
         UserCommand::SetPassword { config, name } => set_password(config.load()?, &name).await,
         UserCommand::List { server } => {
             let answer = server.call(Method::GET, PATH, None).await?;
-            print_table(&answer["users"], &["name", "is_disabled", "grants"]);
-            Ok(())
+            server.show_list(&answer["users"], &["name", "is_disabled", "grants"])
         }
         UserCommand::Create {
             server,
@@ -136,15 +135,18 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
         }
         UserCommand::Delete { server, name } => {
             server.call(Method::DELETE, &path(&name), None).await?;
-            println!("user {name} was deleted");
+            server.say(&format!("user {name} was deleted"));
             Ok(())
         }
         UserCommand::Passwd { server, name } => {
-            let name = name.unwrap_or_else(|| server.user.clone());
+            let name = match name {
+                Some(name) => name,
+                None => server.own_name().await?.ok_or(CliError::NoName)?,
+            };
             let document = json!({ "password": password_from_stdin()? });
             let path = format!("{}/password", path(&name));
             server.call(Method::PUT, &path, Some(&document)).await?;
-            println!("{name} has a new password");
+            server.say(&format!("{name} has a new password"));
             Ok(())
         }
     }
@@ -185,10 +187,15 @@ async fn create(
     }
     let answer = server.call(Method::POST, PATH, Some(&document)).await?;
     match &answer["password"] {
-        Value::Null => println!("user {name} was made"),
-        password => print_secret(password, &format!("This is the password of {name}.")),
+        Value::Null => {
+            server.say(&format!("user {name} was made"));
+            server.show_program(&answer)
+        }
+        _ => {
+            let hint = format!("This is the password of {name}.");
+            server.show_secret(&answer, "password", &hint)
+        }
     }
-    Ok(())
 }
 
 /// Reads the user and sends it back changed.
@@ -200,6 +207,5 @@ async fn change(
     let mut user = server.call(Method::GET, &path(name), None).await?["user"].take();
     change(&mut user);
     let answer = server.call(Method::PUT, &path(name), Some(&user)).await?;
-    print_table(&json!([answer["user"]]), &["name", "is_disabled", "grants"]);
-    Ok(())
+    server.show(&answer["user"])
 }

@@ -1,0 +1,150 @@
+//! Documents: those of files, in YAML or JSON, and those of the registry, which are changed only as they were read.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use reqwest::{
+    Method,
+    header::{ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    CliError,
+    args::Server,
+    client::{Call, part},
+};
+
+/// Stands for standard input.
+const STDIN: &str = "-";
+
+/// All documents of a file, or of the files in a folder that end in `.yaml`, `.yml` or `.json`, in the order of their
+/// names. JSON is YAML.
+pub(super) fn documents(path: &Path) -> Result<Vec<Value>, CliError> {
+    if path.as_os_str() == STDIN {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text)?;
+        return parse("standard input", &text);
+    }
+    let wrong = |error: io::Error| CliError::Usage(format!("{}: {error}", path.display()));
+    if !path.is_dir() {
+        let text = fs::read_to_string(path).map_err(wrong)?;
+        return parse(&path.display().to_string(), &text);
+    }
+    let entries: io::Result<Vec<PathBuf>> = fs::read_dir(path)
+        .map_err(wrong)?
+        .map(|entry| Ok(entry?.path()))
+        .collect();
+    let mut files = entries.map_err(wrong)?;
+    files.retain(|file| {
+        let extension = file.extension().and_then(|extension| extension.to_str());
+        file.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
+    });
+    files.sort();
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(documents(&file)?);
+    }
+    Ok(all)
+}
+
+fn parse(place: &str, text: &str) -> Result<Vec<Value>, CliError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| CliError::Usage(format!("{place}: {error}")))?;
+    Ok(documents.into_iter().filter(|d| !d.is_null()).collect())
+}
+
+/// A document of the registry, with the version that a change is meant for.
+pub(super) struct Versioned {
+    pub document: Map<String, Value>,
+    pub version: Option<HeaderValue>,
+}
+
+/// What a document is meant to replace.
+pub(super) enum Replaces<'a> {
+    /// Nothing: there must not be one.
+    Nothing,
+    /// The version that was read, if the registry tells versions.
+    Version(Option<&'a HeaderValue>),
+}
+
+impl Server {
+    /// An account's document.
+    pub(super) async fn account_read(&self, account: &str) -> Result<Versioned, CliError> {
+        let path = account_path(account);
+        let call = Call {
+            method: Method::GET,
+            path: &path,
+            body: None,
+            headers: HeaderMap::new(),
+        };
+        let answer = self.send(call).await?;
+        let document = answer.document["account"].as_object().cloned();
+        Ok(Versioned {
+            document: document.unwrap_or_default(),
+            version: answer.headers.get(ETAG).cloned(),
+        })
+    }
+
+    /// Sends an account's document, unless somebody was faster.
+    pub(super) async fn account_write(
+        &self,
+        account: &str,
+        document: Map<String, Value>,
+        replaces: Replaces<'_>,
+    ) -> Result<Value, CliError> {
+        let mut headers = HeaderMap::new();
+        match replaces {
+            Replaces::Nothing => {
+                headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+            }
+            Replaces::Version(Some(version)) => {
+                headers.insert(IF_MATCH, version.clone());
+            }
+            Replaces::Version(None) => {}
+        }
+        let path = account_path(account);
+        let call = Call {
+            method: Method::PUT,
+            path: &path,
+            body: Some(&Value::Object(document)),
+            headers,
+        };
+        Ok(self.send(call).await?.document["account"].take())
+    }
+}
+
+pub(super) fn account_path(account: &str) -> String {
+    format!("/api/v1/accounts/{}", part(account))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_of_a_folder_are_read_in_order_and_others_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("b.yaml", "a: 2\n---\na: 3\n---\n"),
+            ("a.json", r#"{"a": 1}"#),
+            ("notes.txt", "a: 9"),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let found = documents(folder.path()).unwrap();
+        assert_eq!(json!(found), json!([{ "a": 1 }, { "a": 2 }, { "a": 3 }]));
+        fs::write(folder.path().join("c.yml"), "a: [").unwrap();
+        let error = documents(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("c.yml"), "{error}");
+        let missing = documents(&folder.path().join("no"))
+            .unwrap_err()
+            .to_string();
+        assert!(missing.contains("no: "), "{missing}");
+    }
+}

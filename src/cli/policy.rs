@@ -1,0 +1,95 @@
+//! `kontor policy`: the lists of policies in an account's document, shown and replaced one kind at a time.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{
+    CliError,
+    args::Server,
+    document::{Replaces, documents},
+    output::print_json,
+};
+use crate::oci::AccountName;
+
+/// Look at the policies of accounts and replace them.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Show an account's policies of one kind.
+    Show {
+        /// The account.
+        account: AccountName,
+        /// The member of the account's document, such as rbac, tag or gc.
+        #[arg(default_value = "rbac")]
+        kind: String,
+    },
+    /// Replace an account's policies of one kind by the list in a YAML or JSON file.
+    Set {
+        /// The account.
+        account: AccountName,
+        /// The member of the account's document, such as rbac, tag or gc.
+        kind: String,
+        /// The file; - is standard input.
+        #[arg(short, long)]
+        file: PathBuf,
+    },
+}
+
+/// Runs `kontor policy`.
+pub async fn run(server: &Server, command: PolicyCommand) -> Result<(), CliError> {
+    match command {
+        PolicyCommand::Show { account, kind } => {
+            let member = member(&kind);
+            let found = server.account_read(account.as_str()).await?;
+            let policies = found.document.get(&member);
+            let policies = policies.ok_or_else(|| unknown(&member))?;
+            print_json(policies)
+        }
+        PolicyCommand::Set {
+            account,
+            kind,
+            file,
+        } => {
+            let member = member(&kind);
+            let mut given = documents(&file)?;
+            let policies = match given.len() {
+                1 => given.remove(0),
+                _ => return Err(CliError::Usage("give one list of policies".to_owned())),
+            };
+            let mut found = server.account_read(account.as_str()).await?;
+            if !found.document.contains_key(&member) {
+                return Err(unknown(&member));
+            }
+            found.document.insert(member.clone(), policies);
+            let replaces = Replaces::Version(found.version.as_ref());
+            let changed = server
+                .account_write(account.as_str(), found.document, replaces)
+                .await?;
+            print_json(&changed[&member])
+        }
+    }
+}
+
+/// `rbac` is short for `rbac_policies`.
+fn member(kind: &str) -> String {
+    match kind.ends_with("_policies") {
+        true => kind.to_owned(),
+        false => format!("{kind}_policies"),
+    }
+}
+
+fn unknown(member: &str) -> CliError {
+    CliError::Usage(format!("accounts of this registry have no {member}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_a_member_of_the_document() {
+        assert_eq!(member("rbac"), "rbac_policies");
+        assert_eq!(member("gc_policies"), "gc_policies");
+        assert_eq!(member("tag"), "tag_policies");
+    }
+}
