@@ -1,6 +1,7 @@
 //! The real binary as a process: first start, command line, signals, TLS.
 
 mod addresses;
+mod command_line;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -408,7 +409,10 @@ async fn accounts_are_managed_from_the_command_line() {
         "--anonymous-pull",
         "pub/.*",
     ]);
-    assert!(account(&["list"]).contains("team\tt1\tdefault"));
+    assert_eq!(
+        row(&account(&["list"]), "team"),
+        ["team", "t1", "default", "ready"]
+    );
     assert!(account(&["show", "team"]).contains("pub/.*"));
     let shown = account(&[
         "update",
@@ -419,9 +423,10 @@ async fn accounts_are_managed_from_the_command_line() {
         "",
     ]);
     assert!(
-        shown.contains("\"allow_sparse_manifests\": true") && !shown.contains("pub/.*"),
+        row(&shown, "allow_sparse_manifests") == ["allow_sparse_manifests", "true"],
         "{shown}"
     );
+    assert!(!shown.contains("pub/.*"), "{shown}");
     account(&["delete", "team"]);
     assert!(!account(&["list"]).contains("team"));
 
@@ -461,6 +466,16 @@ fn printed(url: &str, (user, password): (&str, &str), arguments: &[&str], input:
     text(&output.stdout)
 }
 
+/// The words of the line that begins with `first`.
+fn row(out: &str, first: &str) -> Vec<String> {
+    let mut lines = out
+        .lines()
+        .map(|line| line.split_whitespace().map(ToOwned::to_owned));
+    let line = lines.find(|words| words.clone().next().as_deref() == Some(first));
+    line.unwrap_or_else(|| panic!("no line begins with {first}: {out}"))
+        .collect()
+}
+
 /// A secret stands alone on standard output, so that a script can take it.
 fn only_line(out: String) -> String {
     assert_eq!(out.lines().count(), 1, "{out}");
@@ -474,14 +489,17 @@ async fn users_and_tokens_are_managed_from_the_command_line() {
     let admin = |arguments: &[&str]| printed(&url, ("admin", PASSWORD), arguments, "");
     let password = only_line(admin(&["user", "create", "bob"]));
     let granted = admin(&["user", "grant", "bob", "demo", "view,pull"]);
-    assert_eq!(granted, "bob\tfalse\tdemo:view,pull\n");
-    let granted = admin(&["user", "grant", "bob", "*", "all"]);
-    assert!(granted.contains("demo:view,pull,*:view,"), "{granted}");
+    assert_eq!(row(&granted, "is_disabled"), ["is_disabled", "false"]);
+    admin(&["user", "grant", "bob", "*", "all"]);
+    let all = row(&admin(&["user", "list"]), "bob").concat();
+    assert!(all.starts_with("bobfalsedemo:view,pull,*:view,"), "{all}");
     admin(&["user", "grant", "bob", "*", "none"]);
-    assert!(admin(&["user", "list"]).contains("bob\tfalse\tdemo:view,pull\n"));
+    let bob_row = || row(&admin(&["user", "list"]), "bob");
+    assert_eq!(bob_row(), ["bob", "false", "demo:view,pull"]);
     admin(&["user", "disable", "bob"]);
-    let enabled = admin(&["user", "enable", "bob"]);
-    assert!(enabled.starts_with("bob\tfalse"), "{enabled}");
+    assert_eq!(bob_row(), ["bob", "true", "demo:view,pull"]);
+    admin(&["user", "enable", "bob"]);
+    assert_eq!(bob_row(), ["bob", "false", "demo:view,pull"]);
     registry.clock.advance(chrono::TimeDelta::seconds(2));
 
     let changed = printed(
@@ -500,14 +518,16 @@ async fn users_and_tokens_are_managed_from_the_command_line() {
         "--description",
         "laptop",
     ]));
-    let me = printed(&url, ("bob", &token), &["whoami"], "");
+    let me = printed(&url, ("bob", &token), &["whoami", "-o", "json"], "");
     let me: serde_json::Value = serde_json::from_str(&me).unwrap();
     assert_eq!(me["identity"], "static:bob");
     assert_eq!(me["narrowed_to"], serde_json::json!(["pull"]));
-    let listed = bob(&["token", "list"]);
-    let cells: Vec<&str> = listed.trim_end().split('\t').collect();
-    assert_eq!((cells[1], cells[4]), ("pull", "laptop"));
-    bob(&["token", "delete", cells[0]]);
+    let listed = bob(&["token", "list", "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let id = listed[0]["id"].as_str().unwrap();
+    let cells = row(&bob(&["token", "list"]), id);
+    assert_eq!((cells[1].as_str(), cells[4].as_str()), ("pull", "laptop"));
+    bob(&["token", "delete", id]);
     assert_eq!(bob(&["token", "list"]), "");
     only_line(bob(&["token", "create"]));
     admin(&["token", "revoke", "--subject", "static:bob"]);
@@ -556,20 +576,23 @@ async fn robots_are_managed_from_the_command_line() {
     ]));
     assert!(who(&first));
     let listed = admin(&["robot", "list", "demo"]);
-    let start = "demo+ci\tfalse\tpull,push\tapp,team/.*\t2099-01-31T00:00:00Z\t";
-    assert!(listed.starts_with(start), "{listed}");
+    let cells = [
+        "demo+ci",
+        "false",
+        "pull,push",
+        "app,team/.*",
+        "2099-01-31T00:00:00Z",
+    ];
+    assert_eq!(row(&listed, "demo+ci")[..5], cells);
     registry.clock.advance(chrono::TimeDelta::seconds(1));
     let second = only_line(admin(&["robot", "rotate", "demo", "ci"]));
     assert!(who(&first) && who(&second));
-    let shown = admin(&["robot", "show", "demo", "ci"]);
+    let shown = admin(&["robot", "show", "demo", "ci", "-o", "json"]);
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     let id = shown["secrets"][0]["id"].as_str().unwrap();
     admin(&["robot", "delete-secret", "demo", "ci", id]);
     let disabled = admin(&["robot", "disable", "demo", "ci"]);
-    assert!(
-        disabled.starts_with("demo+ci\ttrue\tpull,push"),
-        "{disabled}"
-    );
+    assert_eq!(row(&disabled, "is_disabled"), ["is_disabled", "true"]);
     assert!(!who(&second));
     admin(&["robot", "enable", "demo", "ci"]);
     assert!(who(&second));
