@@ -183,3 +183,13 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Man { dir } => help_files::man(&dir, Cli::command()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_uses_a_word_twice() {
+        Cli::command().debug_assert();
+    }
+}

@@ -6,7 +6,12 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{CliError, args::Server, client::ClientError};
+use super::{
+    CliError,
+    args::Server,
+    client::ClientError,
+    document::{Replaces, Versioned, account_path},
+};
 use crate::oci::AccountName;
 
 /// Manage accounts of a running registry.
@@ -113,25 +118,22 @@ pub async fn run(server: &Server, command: AccountCommand) -> Result<(), CliErro
     }
 }
 
-async fn get(server: &Server, name: &AccountName) -> Result<Map<String, Value>, CliError> {
-    let answer = server.call(Method::GET, &path(name), None).await?;
-    Ok(answer["account"].as_object().cloned().unwrap_or_default())
-}
-
 fn path(name: &AccountName) -> String {
-    format!("/api/v1/accounts/{name}")
+    account_path(name.as_str())
 }
 
 /// `kontor account list`
 async fn list(server: &Server) -> Result<(), CliError> {
-    let answer = server.call(Method::GET, "/api/v1/accounts", None).await?;
+    let accounts = server.list("/api/v1/accounts", "accounts").await?;
     let columns = ["name", "auth_tenant_id", "storage", "state"];
-    server.show_list(&answer["accounts"], &columns)
+    server.show_list(&accounts, &columns)
 }
 
 /// `kontor account show`
 async fn show(server: &Server, name: &AccountName) -> Result<(), CliError> {
-    server.show(&Value::Object(get(server, name).await?))
+    server.show(&Value::Object(
+        server.account_read(name.as_str()).await?.document,
+    ))
 }
 
 /// `kontor account create`
@@ -146,13 +148,26 @@ async fn create(
     if let Some(storage) = storage {
         document.insert("storage".into(), json!(storage));
     }
-    put(server, name, document, changes).await
+    change(&mut document, changes)?;
+    let replaces = Replaces::Nothing;
+    let made = server
+        .account_write(name.as_str(), document, replaces)
+        .await?;
+    server.show(&made)
 }
 
 /// `kontor account update`
 async fn update(server: &Server, name: &AccountName, changes: &ChangeArgs) -> Result<(), CliError> {
-    let document = get(server, name).await?;
-    put(server, name, document, changes).await
+    let Versioned {
+        mut document,
+        version,
+    } = server.account_read(name.as_str()).await?;
+    change(&mut document, changes)?;
+    let replaces = Replaces::Version(version.as_ref());
+    let changed = server
+        .account_write(name.as_str(), document, replaces)
+        .await?;
+    server.show(&changed)
 }
 
 /// How often `kontor account migrate --wait` looks.
@@ -221,12 +236,7 @@ async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn put(
-    server: &Server,
-    name: &AccountName,
-    mut document: Map<String, Value>,
-    changes: &ChangeArgs,
-) -> Result<(), CliError> {
+fn change(document: &mut Map<String, Value>, changes: &ChangeArgs) -> Result<(), ClientError> {
     if let Some(identities) = &changes.service_identities {
         let identities =
             serde_json::from_str(identities).map_err(ClientError::ServiceIdentities)?;
@@ -254,10 +264,7 @@ async fn put(
         let namespace = (!namespace.is_empty()).then_some(namespace);
         document.insert("serves_namespace".into(), json!(namespace));
     }
-    let answer = server
-        .call(Method::PUT, &path(name), Some(&Value::Object(document)))
-        .await?;
-    server.show(&answer["account"])
+    Ok(())
 }
 
 /// Replaces the policies that allow nothing but anonymous pulls by one for `pattern`.

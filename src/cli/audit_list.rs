@@ -18,8 +18,8 @@ pub struct AuditListArgs {
     #[arg(long)]
     auth_tenant: Option<String>,
     /// Of this user, such as static:ann.
-    #[arg(long = "by")]
-    user: Option<String>,
+    #[arg(long)]
+    by: Option<String>,
     /// Of this kind, such as manifest.push.
     #[arg(long)]
     action: Option<String>,
@@ -29,26 +29,27 @@ pub struct AuditListArgs {
     /// Not before, such as 2027-01-31T00:00:00Z.
     #[arg(long)]
     since: Option<DateTime<Utc>>,
-    /// Before.
+    /// Before this time.
     #[arg(long)]
     until: Option<DateTime<Utc>>,
     /// At most so many.
     #[arg(long, default_value_t = 100)]
     limit: u32,
-    /// After the last one of an earlier answer.
+    /// Before the event of this number, the smallest of an earlier answer.
     #[arg(long)]
-    after: Option<String>,
+    before: Option<u64>,
 }
 
-const COLUMNS: [&str; 8] = [
-    "at",
-    "action",
-    "outcome",
-    "who.name",
-    "client",
-    "account",
-    "target.repository",
-    "reason",
+const COLUMNS: [&str; 9] = [
+    "seq",
+    "event.at AS at",
+    "event.action AS action",
+    "event.outcome AS outcome",
+    "event.who.name AS who",
+    "event.client AS client",
+    "event.account AS account",
+    "event.target.repository AS repository",
+    "event.reason AS reason",
 ];
 
 impl AuditListArgs {
@@ -59,12 +60,12 @@ impl AuditListArgs {
         for (name, value) in [
             ("account", self.account.as_ref().map(ToString::to_string)),
             ("auth_tenant", self.auth_tenant.clone()),
-            ("user", self.user.clone()),
+            ("user", self.by.clone()),
             ("action", self.action.clone()),
             ("outcome", self.outcome.clone()),
             ("since", time(&self.since)),
             ("until", time(&self.until)),
-            ("after", self.after.clone()),
+            ("before", self.before.map(|seq| seq.to_string())),
         ] {
             if let Some(value) = value {
                 query.append_pair(name, &value);

@@ -72,6 +72,22 @@ pub(super) enum Replaces<'a> {
 }
 
 impl Server {
+    /// All pages of a list of the management API.
+    pub(super) async fn list(&self, path: &str, member: &str) -> Result<Value, CliError> {
+        let mut all = Vec::new();
+        let mut page = path.to_owned();
+        loop {
+            let mut answer = self.call(Method::GET, &page, None).await?;
+            if let Value::Array(values) = answer[member].take() {
+                all.extend(values);
+            }
+            match answer["next"].as_str() {
+                Some(next) => page = format!("{path}?last={}", part(next)),
+                None => return Ok(Value::Array(all)),
+            }
+        }
+    }
+
     /// An account's document.
     pub(super) async fn account_read(&self, account: &str) -> Result<Versioned, CliError> {
         let path = account_path(account);

@@ -18,7 +18,7 @@ pub struct ExplainArgs {
     repo: FullRepoName,
     /// The user as policies name it, such as static:ann; nobody in particular if this is not given.
     #[arg(long = "for", default_value = "")]
-    user: String,
+    who: String,
     /// The address that the request comes from.
     #[arg(long)]
     ip: Option<IpAddr>,
@@ -27,8 +27,8 @@ pub struct ExplainArgs {
 impl ExplainArgs {
     fn path(&self) -> String {
         let mut query = Serializer::new(String::new());
-        query.append_pair("user", &self.user);
-        query.append_pair("repository", &self.repo.repo.to_string());
+        query.append_pair("user", &self.who);
+        query.append_pair("repository", self.repo.repo.as_ref());
         query.append_pair("action", &self.action);
         if let Some(ip) = self.ip {
             query.append_pair("ip", &ip.to_string());

@@ -87,10 +87,11 @@ pub(super) fn print_json(value: &Value) -> Result<(), CliError> {
 
 /// Aligned columns below their names.
 fn table(values: &[Value], columns: &[&str]) -> String {
-    let head = columns.iter().map(|name| name.to_uppercase()).collect();
-    let mut rows: Vec<Vec<String>> = vec![head];
+    let columns: Vec<(&str, &str)> = columns.iter().map(|column| named(column)).collect();
+    let head = columns.iter().map(|(_, name)| name.to_uppercase());
+    let mut rows: Vec<Vec<String>> = vec![head.collect()];
     rows.extend(values.iter().map(|value| {
-        let cells = columns.iter().map(|name| cell(member(value, name)));
+        let cells = columns.iter().map(|(path, _)| cell(member(value, path)));
         cells.collect()
     }));
     let width = |number: usize| {
@@ -108,6 +109,11 @@ fn table(values: &[Value], columns: &[&str]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A column's path and its name in the head: `path` or `path AS name`.
+fn named(column: &str) -> (&str, &str) {
+    column.split_once(" AS ").unwrap_or((column, column))
 }
 
 /// `a.b` is the member `b` of the member `a`.
@@ -173,10 +179,10 @@ mod tests {
             json!({ "name": "a", "grants": [{ "t": "demo", "p": ["view", "pull"] }], "x": null }),
             json!({ "name": "größer", "grants": [], "x": { "y": 5 } }),
         ];
-        let expected = "NAME    GRANTS          X.Y\n\
+        let expected = "NAME    GRANTS          Y\n\
                         a       view,pull:demo  -\n\
                         größer  -               5\n";
-        assert_eq!(table(&values, &["name", "grants", "x.y"]), expected);
+        assert_eq!(table(&values, &["name", "grants", "x.y AS y"]), expected);
     }
 
     #[test]

@@ -120,8 +120,8 @@ fn path(account: &AccountName) -> String {
 pub async fn run(server: &Server, command: RobotCommand) -> Result<(), CliError> {
     match command {
         RobotCommand::List { account } => {
-            let answer = server.call(Method::GET, &path(&account), None).await?;
-            server.show_list(&answer["robots"], &COLUMNS)
+            let listed = server.list(&path(&account), "robots").await?;
+            server.show_list(&listed, &COLUMNS)
         }
         RobotCommand::Create { robot, new } => create(server, &robot, new).await,
         RobotCommand::Show { robot } => {

@@ -54,7 +54,7 @@ const PATH: &str = "/api/v1/tokens";
 pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError> {
     match command {
         TokenCommand::List => {
-            let answer = server.call(Method::GET, PATH, None).await?;
+            let listed = server.list(PATH, "personal_tokens").await?;
             let columns = [
                 "id",
                 "permissions",
@@ -62,7 +62,7 @@ pub async fn run(server: &Server, command: TokenCommand) -> Result<(), CliError>
                 "last_used_at",
                 "description",
             ];
-            server.show_list(&answer["personal_tokens"], &columns)?;
+            server.show_list(&listed, &columns)?;
         }
         TokenCommand::Create {
             description,

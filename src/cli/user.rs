@@ -106,8 +106,8 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
         UserCommand::HashPassword => hash_password(),
         UserCommand::SetPassword { config, name } => set_password(config.load()?, &name).await,
         UserCommand::List { server } => {
-            let answer = server.call(Method::GET, PATH, None).await?;
-            server.show_list(&answer["users"], &["name", "is_disabled", "grants"])
+            let listed = server.list(PATH, "users").await?;
+            server.show_list(&listed, &["name", "is_disabled", "grants"])
         }
         UserCommand::Create {
             server,
