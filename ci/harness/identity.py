@@ -161,6 +161,35 @@ def alice(stage):
     return f"alice@{keystone.TENANT_DOMAIN}/{project}", stage.secret(password)
 
 
+def check_command_line_of_the_cloud(stage):
+    """`kontor` with the variables of the OpenStack client, and with a cloud of clouds.yaml."""
+    name, password = alice(stage)
+    user, project = name.split("@")[0], name.split("/")[1].split("@")[0]
+    auth = {"auth_url": stage.facts["auth_url"], "username": user, "password": password, "project_name": project,
+            "user_domain_name": keystone.TENANT_DOMAIN, "project_domain_name": keystone.TENANT_DOMAIN}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "KONTOR_"))}
+    clean |= {"DOCKER_CONFIG": str(stage.dir / "no-docker"), "KONTOR_SERVER": stage.url, "KONTOR_OUTPUT": "json"}
+
+    def kontor(variables, *words):
+        done = run([stage.kontor.binary, *words], env={**clean, **variables})
+        return done.returncode, done.stdout, done.stderr
+
+    variables = {f"OS_{key.upper()}": value for key, value in auth.items()}
+    code, out, err = kontor(variables, "whoami")
+    need(code == 0 and json.loads(out)["identity"].startswith(f"keystone:{user}@"), f"OS_*: {code} {out} {err}")
+    code, out, err = kontor(variables, "account", "list")
+    need(code == 0 and [account["name"] for account in json.loads(out)] == ["acme"], f"accounts: {code} {out} {err}")
+    code, out, err = kontor(variables, "repo", "list")
+    need(code == 0, f"the catalog: {code} {out} {err}")
+    clouds, secure = stage.dir / "clouds.yaml", stage.dir / "secure.yaml"
+    secure.write_text(json.dumps({"clouds": {"test": {"auth": {"password": auth.pop("password")}}}}))
+    clouds.write_text(json.dumps({"clouds": {"test": {"auth": auth}}}))
+    code, out, err = kontor({"OS_CLIENT_CONFIG_FILE": str(clouds)}, "whoami", "--os-cloud", "test")
+    need(code == 0 and json.loads(out)["identity"].startswith(f"keystone:{user}@"), f"--os-cloud: {code} {out} {err}")
+    code, out, err = kontor({**variables, "OS_PASSWORD": "wrong"}, "whoami")
+    need(code == 4 and "Keystone refused" in err and "wrong" not in err, f"a wrong password: {code} {err}")
+
+
 def check_keystone_users(stage):
     stage.push("acme/keystone:v1", alice(stage))
     stage.pull("acme/keystone:v1", alice(stage))
@@ -364,7 +393,8 @@ def check_nothing_secret_is_logged(stage):
 
 
 CHECKS = [
-    check_keystone_users, check_application_credentials, check_keystone_tokens, check_people_by_device_login,
+    check_keystone_users, check_application_credentials, check_keystone_tokens,
+    check_command_line_of_the_cloud, check_people_by_device_login,
     check_machines_with_a_token_of_theirs, check_kubelet_credential_provider, check_robots, check_docker_login,
     check_nothing_secret_is_logged,
 ]
