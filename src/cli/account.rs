@@ -11,6 +11,7 @@ use super::{
     args::Server,
     client::ClientError,
     document::{Replaces, Versioned, account_path},
+    progress::Progress,
 };
 use crate::oci::AccountName;
 
@@ -64,6 +65,9 @@ pub enum AccountCommand {
     Delete {
         /// The account.
         name: AccountName,
+        /// Stay until it is gone, and show how far it has come; without it, a large account has to be deleted again.
+        #[arg(long)]
+        wait: bool,
     },
 }
 
@@ -114,7 +118,7 @@ pub async fn run(server: &Server, command: AccountCommand) -> Result<(), CliErro
             keep_old,
             wait,
         } => migrate(server, &name, (&to, keep_old), wait).await,
-        AccountCommand::Delete { name } => delete(server, &name).await,
+        AccountCommand::Delete { name, wait } => delete(server, &name, wait).await,
     }
 }
 
@@ -230,10 +234,27 @@ fn progress_line(name: &AccountName, moving: &Value) -> String {
 }
 
 /// `kontor account delete`
-async fn delete(server: &Server, name: &AccountName) -> Result<(), CliError> {
-    server.call(Method::DELETE, &path(name), None).await?;
+async fn delete(server: &Server, name: &AccountName, wait: bool) -> Result<(), CliError> {
+    let mut progress = Progress::default();
+    while let Err(error) = server.call(Method::DELETE, &path(name), None).await {
+        match remaining_blobs(&error).filter(|_| wait) {
+            Some(blobs) => progress.show(&format!("account {name}: {blobs} blobs remain")),
+            None => return Err(error),
+        }
+    }
+    progress.end();
     server.say(&format!("account {name} was deleted"));
     Ok(())
+}
+
+/// How much is left, if the registry has begun and wants to be asked again.
+fn remaining_blobs(error: &CliError) -> Option<u64> {
+    match error {
+        CliError::Client(ClientError::Refused { context, .. }) => {
+            context["remaining_blobs"]["count"].as_u64()
+        }
+        _ => None,
+    }
 }
 
 fn change(document: &mut Map<String, Value>, changes: &ChangeArgs) -> Result<(), ClientError> {

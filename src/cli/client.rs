@@ -28,6 +28,8 @@ pub enum ClientError {
         status: StatusCode,
         /// What it said.
         message: String,
+        /// What a program can make something of.
+        context: Value,
     },
     /// Somebody has turned the move elsewhere.
     #[error("the account moves to {0} by now; somebody else has asked for that")]
@@ -143,5 +145,6 @@ async fn sent(request: RequestBuilder) -> Result<Answer, ClientError> {
     Err(ClientError::Refused {
         status,
         message: super::output::harmless(message),
+        context: document["context"].clone(),
     })
 }

@@ -25,6 +25,7 @@ pub mod login;
 mod openstack;
 pub mod output;
 pub mod policy;
+mod progress;
 pub mod quota;
 pub mod repo;
 pub mod robot;

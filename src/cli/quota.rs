@@ -74,27 +74,30 @@ pub async fn run(server: &Server, command: QuotaCommand) -> Result<(), CliError>
         QuotaCommand::Show { whose } => (whose.path(), None),
         QuotaCommand::Set { whose, limits } => (whose.path(), Some(limits)),
     };
-    let mut quota = server.call(Method::GET, &path, None).await?;
-    if let Some(limits) = limits {
-        change(&mut quota, &limits)?;
-        quota = server.call(Method::PUT, &path, Some(&quota)).await?;
-    }
+    let quota = match limits {
+        None => server.call(Method::GET, &path, None).await?,
+        Some(limits) => {
+            let order = order(&limits)?;
+            server.call(Method::PUT, &path, Some(&order)).await?
+        }
+    };
     server.show_list(&rows(&quota), &["resource", "limit", "used", "reserved"])
 }
 
-fn change(quota: &mut Value, limits: &LimitArgs) -> Result<(), CliError> {
+/// A document with what is given; the registry leaves other limits as they are.
+fn order(limits: &LimitArgs) -> Result<Value, CliError> {
     let given = [&limits.bytes, &limits.manifests, &limits.repositories];
+    let mut order = json!({});
     for (resource, text) in RESOURCES.into_iter().zip(given) {
         if let Some(text) = text {
             let limit = limit(text).ok_or_else(|| {
-                CliError::Usage(format!(
-                    "--{resource}: {text:?} is no number; \"none\" is no limit"
-                ))
+                let message = format!("--{resource}: {text:?} is no number; \"none\" is no limit");
+                CliError::Usage(message)
             })?;
-            quota[resource]["limit"] = limit;
+            order[resource] = json!({ "limit": limit });
         }
     }
-    Ok(())
+    Ok(order)
 }
 
 fn rows(quota: &Value) -> Value {
@@ -148,24 +151,20 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_given_changes() {
-        let mut quota = json!({
-            "bytes": { "limit": 5, "used": 3, "reserved": 1 },
-            "manifests": { "limit": null, "used": 2, "reserved": 0 },
-            "repositories": { "limit": 9, "used": 2, "reserved": 0 },
-        });
+    fn only_what_is_given_is_ordered() {
         let limits = LimitArgs {
             bytes: Some("1KiB".to_owned()),
             manifests: None,
             repositories: Some("none".to_owned()),
         };
-        change(&mut quota, &limits).unwrap();
-        assert_eq!(
-            quota["bytes"],
-            json!({ "limit": 1024, "used": 3, "reserved": 1 })
-        );
-        assert_eq!(quota["manifests"]["limit"], Value::Null);
-        assert_eq!(quota["repositories"]["limit"], Value::Null);
-        assert_eq!(rows(&quota)[0]["resource"], "bytes");
+        let expected = json!({ "bytes": { "limit": 1024 }, "repositories": { "limit": null } });
+        assert_eq!(order(&limits).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_row_is_a_resource() {
+        let quota = json!({ "bytes": { "limit": 5, "used": 3 } });
+        let expected = json!({ "resource": "bytes", "limit": 5, "used": 3 });
+        assert_eq!(rows(&quota)[0], expected);
     }
 }

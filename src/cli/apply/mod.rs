@@ -139,12 +139,12 @@ async fn apply(server: &Server, step: Step) -> Result<(), CliError> {
         server.account_write(&account, document, replaces).await?;
     }
     if let Some(limits) = quota {
+        let limits = limits.into_iter();
+        let order: Value = limits
+            .map(|(resource, limit)| (resource, json!({ "limit": limit })))
+            .collect();
         let path = quota_path(&account);
-        let mut quota = server.call(Method::GET, &path, None).await?;
-        for (resource, limit) in limits {
-            quota[resource]["limit"] = limit;
-        }
-        server.call(Method::PUT, &path, Some(&quota)).await?;
+        server.call(Method::PUT, &path, Some(&order)).await?;
     }
     Ok(())
 }
