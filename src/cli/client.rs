@@ -57,9 +57,7 @@ fn way_out(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED => {
             "; check --user and --password, or what `docker login` stored for this registry"
         }
-        StatusCode::PRECONDITION_FAILED => {
-            "; somebody changed it meanwhile: look again, and repeat"
-        }
+        StatusCode::PRECONDITION_FAILED => "; look at it again, and repeat",
         _ => "",
     }
 }

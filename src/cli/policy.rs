@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde_json::json;
 
 use super::{
     CliError,
@@ -35,15 +36,21 @@ pub enum PolicyCommand {
     },
 }
 
+/// Kinds that every account has, be they empty.
+const KNOWN: [&str; 3] = ["rbac_policies", "tag_policies", "gc_policies"];
+
 /// Runs `kontor policy`.
 pub async fn run(server: &Server, command: PolicyCommand) -> Result<(), CliError> {
     match command {
         PolicyCommand::Show { account, kind } => {
             let member = member(&kind);
             let found = server.account_read(account.as_str()).await?;
-            let policies = found.document.get(&member);
-            let policies = policies.ok_or_else(|| unknown(&member))?;
-            print_json(policies)
+            match found.document.get(&member) {
+                Some(policies) => print_json(policies),
+                // The registry leaves out what is empty.
+                None if KNOWN.contains(&member.as_str()) => print_json(&json!([])),
+                None => Err(CliError::Usage(format!("there are no {member}"))),
+            }
         }
         PolicyCommand::Set {
             account,
@@ -57,9 +64,6 @@ pub async fn run(server: &Server, command: PolicyCommand) -> Result<(), CliError
                 _ => return Err(CliError::Usage("give one list of policies".to_owned())),
             };
             let mut found = server.account_read(account.as_str()).await?;
-            if !found.document.contains_key(&member) {
-                return Err(unknown(&member));
-            }
             found.document.insert(member.clone(), policies);
             let replaces = Replaces::Version(found.version.as_ref());
             let changed = server
@@ -76,10 +80,6 @@ fn member(kind: &str) -> String {
         true => kind.to_owned(),
         false => format!("{kind}_policies"),
     }
-}
-
-fn unknown(member: &str) -> CliError {
-    CliError::Usage(format!("accounts of this registry have no {member}"))
 }
 
 #[cfg(test)]
