@@ -303,7 +303,7 @@ def check_machines_with_a_token_of_theirs(stage):
     unknown = [{"name": "x", "issuer": "nobody", "match_claims": {"sub": "x"}, "permissions": ["pull"]}]
     refused = stage.call("PUT", "/api/v1/accounts/acme", basic(("admin", PASSWORD)),
                          {**account, "service_identities": unknown})
-    need(refused.status == 400 and b"auth.oidc.nobody" in refused.body, refused.body)
+    need(refused.status == 422 and b"auth.oidc.nobody" in refused.body, refused.body)
 
 
 def check_kubelet_credential_provider(stage):
