@@ -120,6 +120,7 @@ impl Modify for Logins {
         admin::accounts::get,
         admin::accounts::put,
         admin::accounts::delete,
+        admin::audit::list,
         admin::explain::get,
         admin::info::get,
         admin::quotas::account_get,

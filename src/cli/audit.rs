@@ -33,7 +33,7 @@ pub enum AuditCommand {
         server: Server,
         /// Which decisions.
         #[command(flatten)]
-        filter: AuditListArgs,
+        filter: Box<AuditListArgs>,
     },
     /// Prove that no event was altered or removed, in the database or in a file.
     Verify(VerifyArgs),

@@ -68,6 +68,12 @@ actions! {
     AccountDelete, "account.delete", "delete", "account";
     /// An account moves to another storage backend.
     AccountMove, "account.move", "update", "account";
+    /// The limits of an account or an auth tenant change.
+    QuotaUpdate, "quota.update", "update", "quota";
+    /// The books of an auth tenant are counted again.
+    QuotaRecount, "quota.recount", "update", "quota";
+    /// A repository goes.
+    RepositoryDelete, "repository.delete", "delete", "repository";
     /// A manifest or a tag is pushed.
     ManifestPush, "manifest.push", "create", "manifest";
     /// A manifest is pulled.

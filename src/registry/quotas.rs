@@ -9,15 +9,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     Registry,
     access::{Push, RepoAccess},
+    caller::Actor,
 };
 use crate::{
     auth::driver::Identity,
     db::{
+        audit::audit_append,
         quota_recount::{BookError, auth_tenants, books_recount},
         quotas::{book_find, book_list, books_of_account, limits_set},
     },
     error::{Code, Error, Result},
     model::{
+        audit::{AuditAction, AuditEvent, AuditOutcome},
         permission::Permission,
         quota::{Amounts, Book, BookKind, Limits, Resource},
         user::ANY_AUTH_TENANT,
@@ -86,13 +89,14 @@ impl Registry {
     /// Sets limits of an account.
     pub async fn account_quota_put(
         &self,
-        identity: &Identity,
+        who: &Actor,
         name: &AccountName,
         order: LimitsOrder,
     ) -> Result<Book> {
-        self.account_access(identity, name, Permission::Change)
-            .await?;
-        self.limits_change((BookKind::Account, name.as_str()), order)
+        let access = self.account_access(who, name, Permission::Change).await?;
+        let event = self.event(who, AuditAction::QuotaUpdate);
+        let event = event.on(&access.account);
+        self.limits_change((BookKind::Account, name.as_str()), order, event)
             .await
     }
 
@@ -106,41 +110,58 @@ impl Registry {
     /// Sets limits of an auth tenant.
     pub async fn tenant_quota_put(
         &self,
-        identity: &Identity,
+        who: &Actor,
         tenant: &str,
         order: LimitsOrder,
     ) -> Result<Book> {
-        self.tenant_access(identity, tenant, Permission::QuotaChange)
+        self.tenant_access(who, tenant, Permission::QuotaChange)
             .await?;
-        self.limits_change((BookKind::AuthTenant, tenant), order)
+        let event = self.tenant_event(who, AuditAction::QuotaUpdate, tenant);
+        self.limits_change((BookKind::AuthTenant, tenant), order, event)
             .await
     }
 
     /// Takes the limits of an auth tenant away: those of the configuration count again.
-    pub async fn tenant_quota_reset(&self, identity: &Identity, tenant: &str) -> Result<()> {
-        self.tenant_access(identity, tenant, Permission::QuotaChange)
+    pub async fn tenant_quota_reset(&self, who: &Actor, tenant: &str) -> Result<()> {
+        self.tenant_access(who, tenant, Permission::QuotaChange)
             .await?;
         let owner = tenant.to_owned();
+        let event = self.tenant_event(who, AuditAction::QuotaUpdate, tenant);
+        let event = event.ended(AuditOutcome::Success, "the limits of the configuration");
         self.db
-            .write(move |conn| limits_set(conn, (BookKind::AuthTenant, &owner), None))
+            .write(move |conn| {
+                limits_set(conn, (BookKind::AuthTenant, &owner), None)?;
+                audit_append(conn, &event)
+            })
             .await
     }
 
     /// Counts again what the accounts of an auth tenant hold, puts its books right, and says what was wrong. For
     /// operators.
-    pub async fn quota_recount(&self, identity: &Identity, tenant: &str) -> Result<Vec<BookError>> {
-        self.tenant_access(identity, tenant, Permission::QuotaView)
+    pub async fn quota_recount(&self, who: &Actor, tenant: &str) -> Result<Vec<BookError>> {
+        self.tenant_access(who, tenant, Permission::QuotaView)
             .await?;
         if !self
-            .driver_permits(Some(identity), Permission::QuotaChange, ANY_AUTH_TENANT)
+            .driver_permits(
+                Some(who.identity()),
+                Permission::QuotaChange,
+                ANY_AUTH_TENANT,
+            )
             .await?
         {
             let message = "only operators may have quotas counted again";
             return Err(Error::with_message(Code::Denied, message));
         }
+        let event = self.tenant_event(who, AuditAction::QuotaRecount, tenant);
         let (tenant, stale_before) = (tenant.to_owned(), self.clock.now() - STALE_AFTER);
         self.db
-            .write(move |conn| books_recount(conn, &tenant, Some(stale_before)))
+            .write(move |conn| {
+                let wrong = books_recount(conn, &tenant, Some(stale_before))?;
+                let what: Vec<String> = wrong.iter().map(sentence).collect();
+                let event = event.ended(AuditOutcome::Success, what.join("; "));
+                audit_append(conn, &event)?;
+                Ok(wrong)
+            })
             .await
     }
 
@@ -188,6 +209,12 @@ impl Registry {
         let books = self.db.read(move |conn| book_list(conn, &defaults)).await?;
         *read = Some((now, books.clone()));
         Ok(books)
+    }
+
+    fn tenant_event(&self, who: &Actor, action: AuditAction, tenant: &str) -> AuditEvent {
+        let mut event = self.event(who, action).named(tenant);
+        event.auth_tenant_id = Some(tenant.to_owned());
+        event
     }
 
     /// An auth tenant that somebody may not see looks like one that does not exist.
@@ -239,6 +266,7 @@ impl Registry {
         &self,
         (kind, owner): (BookKind, &str),
         order: LimitsOrder,
+        event: AuditEvent,
     ) -> Result<Book> {
         if owner.is_empty() || owner.chars().count() > MAX_TENANT_CHARS || owner.contains('\0') {
             let message = "an auth tenant has 1 to 255 characters";
@@ -254,11 +282,20 @@ impl Registry {
                     BookKind::AuthTenant => defaults,
                 };
                 let limits = order.applied_to(before.map_or(inherited, |book| book.limits))?;
-                limits_set(conn, (kind, &key), Some(&limits))
+                limits_set(conn, (kind, &key), Some(&limits))?;
+                audit_append(conn, &event.ended(AuditOutcome::Success, in_words(&limits)))
             })
             .await?;
         self.book_get(kind, owner).await
     }
+}
+
+fn in_words(limits: &Limits) -> String {
+    let words = Resource::ALL.map(|resource| match limits.of(resource) {
+        Some(limit) => format!("{resource}: {limit}"),
+        None => format!("{resource}: no limit"),
+    });
+    words.join(", ")
 }
 
 fn sentence(wrong: &BookError) -> String {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     auth::{authorize::Asked, challenge::Challenge, driver::Identity},
     db::{
+        audit::audit_append,
         blobs::{BlobDelete, blob_delete},
         listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
         quotas::quota_settle,
@@ -22,6 +23,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
+        audit::AuditAction,
         listing::{ManifestSummary, PageOrder, RepoSummary, TagSummary},
         permission::Permission,
         quota::Amounts,
@@ -107,7 +109,8 @@ impl Registry {
     /// Deletes a repository that holds no manifests any more, with its blobs and uploads. It can be called again if it
     /// breaks off.
     pub async fn repository_delete(&self, actor: &Actor, name: &FullRepoName) -> Result<()> {
-        self.repository_delete_access(actor, name).await?;
+        let access = self.repository_delete_access(actor, name).await?;
+        let event = self.repo_event(&access, AuditAction::RepositoryDelete);
         while self.repository_empty(name).await? {}
         let (name, now) = (name.clone(), self.clock.now());
         let (account, objects) = self
@@ -135,6 +138,7 @@ impl Registry {
                 }
                 repo_delete(conn, repo.id)?;
                 quota_settle(conn, &repo.account.name, &Amounts::reserved(-released))?;
+                audit_append(conn, &event.on(&repo.account))?;
                 Ok((repo.account, objects))
             })
             .await?;

@@ -3,11 +3,12 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::identity;
 use crate::{
-    api::{Api, extract::query, render::Problem},
-    error::{Code, Error, Result},
+    api::{Api, extract::query, openapi::Problems, render::Problem},
+    error::{Error, Result},
     model::audit::{AuditFilter, SealedEvent},
     registry::audit::MAX_PAGE,
 };
@@ -16,15 +17,21 @@ use crate::{
 const DEFAULT_LIMIT: i64 = 100;
 
 /// An event as the API shows it: exactly as it was hashed.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEvent)]
 struct EventView {
+    /// Its place in the chain.
     seq: i64,
+    /// SHA-256 over the hash before it and the event.
     hash: String,
+    /// Who did what, from where, with which outcome.
+    #[schema(value_type = Object)]
     event: Box<RawValue>,
 }
 
 /// A page of events.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEvents)]
 struct Page {
     events: Vec<EventView>,
     /// What to ask for with `before` to see the events before these.
@@ -40,6 +47,24 @@ fn view(sealed: SealedEvent) -> Result<EventView> {
 }
 
 /// Sealed events, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/audit",
+    operation_id = "audit_list",
+    tag = "audit",
+    params(
+        ("account" = Option<String>, Query, description = "about this account"),
+        ("auth_tenant" = Option<String>, Query, description = "about accounts of this auth tenant"),
+        ("user" = Option<String>, Query, description = "by this user, such as `static:ann`"),
+        ("action" = Option<String>, Query, description = "of this kind, such as `manifest.push`"),
+        ("outcome" = Option<String>, Query, description = "`success`, `failure` or `denied`"),
+        ("since" = Option<String>, Query, description = "not before this time (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "before this time (RFC 3339)"),
+        ("before" = Option<i64>, Query, description = "before this place in the chain", minimum = 1),
+        ("limit" = Option<i64>, Query, description = "how many; 100 if left out", minimum = 1),
+    ),
+    responses((status = 200, description = "a page of events", body = Page), Problems),
+)]
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let who = identity(&request, &api).await?;
     let filter = filter(query(&request))?;
@@ -62,9 +87,7 @@ fn filter(query: Vec<(String, String)>) -> Result<AuditFilter> {
         ..AuditFilter::default()
     };
     for (key, value) in query {
-        let wrong = |reason: String| {
-            Error::with_message(Code::BadRequest, format!("the parameter {key}: {reason}"))
-        };
+        let wrong = |reason: String| Error::field(&key, reason);
         if value.contains('\0') {
             return Err(wrong("it has a character \\0".into()));
         }

@@ -142,7 +142,7 @@ async fn filters_and_pages() {
         "acount=demo",
         "user=%00",
     ] {
-        assert_eq!(registry.audit_status("admin", query).await, 400, "{query}");
+        assert_eq!(registry.audit_status("admin", query).await, 422, "{query}");
     }
     assert_eq!(registry.audit_status("admin", "limit=99999999").await, 200);
 }
