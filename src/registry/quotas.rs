@@ -224,6 +224,10 @@ impl Registry {
         tenant: &str,
         permission: Permission,
     ) -> Result<()> {
+        if tenant.is_empty() || tenant.chars().count() > MAX_TENANT_CHARS || tenant.contains('\0') {
+            let message = "an auth tenant has 1 to 255 characters";
+            return Err(Error::with_message(Code::BadRequest, message));
+        }
         if self
             .driver_permits(Some(identity), permission, tenant)
             .await?
@@ -268,10 +272,6 @@ impl Registry {
         order: LimitsOrder,
         event: AuditEvent,
     ) -> Result<Book> {
-        if owner.is_empty() || owner.chars().count() > MAX_TENANT_CHARS || owner.contains('\0') {
-            let message = "an auth tenant has 1 to 255 characters";
-            return Err(Error::with_message(Code::BadRequest, message));
-        }
         let defaults = self.settings.quota_defaults;
         let key = owner.to_owned();
         self.db

@@ -181,7 +181,7 @@ fn order(name: &AccountName, document: Map<String, Value>) -> Result<AccountOrde
     operation_id = "accounts_list",
     tag = "accounts",
     params(
-        ("limit" = Option<u32>, Query, description = "how many; 1000 at most, and by default", minimum = 1),
+        ("limit" = Option<u32>, Query, description = "how many; 1000 at most, and by default", minimum = 1, maximum = 4294967295_u32),
         ("last" = Option<String>, Query, description = "the last name of the page before"),
     ),
     responses((status = 200, description = "a page of accounts", body = AccountsAnswer), Problems),
@@ -235,7 +235,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         InAccount,
         ("dry_run" = Option<bool>, Query, description = "says what would change"),
         ("If-Match" = Option<String>, Header, description = "the `ETag` that the account must have"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: the account must be new"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: the account must be new", pattern = "^\\*$"),
     ),
     request_body = AccountView,
     responses(

@@ -84,6 +84,10 @@ pub(super) async fn document<T: DeserializeOwned>(
     if body.windows(NUL.len()).any(|bytes| bytes == NUL) {
         return Err(Error::field("", "the document has a character \\u0000"));
     }
+    // Serde would take a list for an object.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::field("", "the document must be an object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(&body);
     // Says which member is wrong.
     let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {

@@ -49,8 +49,8 @@ impl Parameters {
 
     /// The part of a list: `limit` and `last`.
     pub fn page(&self) -> Result<PageOrder> {
-        let limit = self.0.get("limit").map(|text| match text.parse::<u64>() {
-            Ok(limit @ 1..) => Ok(limit),
+        let limit = self.0.get("limit").map(|text| match text.parse::<u32>() {
+            Ok(limit @ 1..) => Ok(u64::from(limit)),
             _ => Err(refused("limit", "it must be a number from 1")),
         });
         Ok(PageOrder {

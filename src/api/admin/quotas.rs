@@ -2,10 +2,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{account_name, document, identity};
+use super::{account_name, document, from_value, identity};
 use crate::{
     api::{
         Api,
@@ -13,6 +13,7 @@ use crate::{
         openapi::{InAccount, Problems},
         render::Problem,
     },
+    error::{Error, Result},
     model::quota::{Amounts, Book, Resource},
     registry::quotas::LimitsOrder,
 };
@@ -61,8 +62,21 @@ struct QuotaDocument {
     repositories: ResourceDocument,
 }
 
+/// Reads limits. Serde would take a list for an object.
+fn order(document: Map<String, Value>) -> Result<LimitsOrder> {
+    for (name, value) in &document {
+        if !value.is_object() {
+            return Err(Error::field(name, "it must be an object with a limit"));
+        }
+    }
+    let order: QuotaDocument = from_value(Value::Object(document))?;
+    Ok(order.into())
+}
+
 /// Tells `null`, which is no limit, from a member that is missing.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+fn given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -150,7 +164,7 @@ struct RecountAnswer {
 #[expect(dead_code, reason = "it describes a part of a path")]
 struct InTenant {
     /// The auth tenant: a project's id, or a name that the operator chose.
-    #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    #[param(min_length = 1, max_length = 255)]
     auth_tenant: String,
 }
 
@@ -190,9 +204,9 @@ pub async fn account_put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
-    let order: QuotaDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    let order = order(document(payload, &api, MAX_DOCUMENT_BYTES).await?)?;
     let registry = &api.registry;
-    let book = registry.account_quota_put(&identity, &name, order.into());
+    let book = registry.account_quota_put(&identity, &name, order);
     Ok(HttpResponse::Ok().json(view(&book.await?)))
 }
 
@@ -232,9 +246,9 @@ pub async fn tenant_put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let tenant = path_part(&request, "auth_tenant")?;
-    let order: QuotaDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
+    let order = order(document(payload, &api, MAX_DOCUMENT_BYTES).await?)?;
     let registry = &api.registry;
-    let book = registry.tenant_quota_put(&identity, &tenant, order.into());
+    let book = registry.tenant_quota_put(&identity, &tenant, order);
     Ok(HttpResponse::Ok().json(view(&book.await?)))
 }
 

@@ -144,7 +144,7 @@ struct InRepo {
 #[expect(dead_code, reason = "it describes parameters")]
 struct PageParams {
     /// How many entries; 1000 at most, and by default.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 4294967295_u32)]
     limit: Option<u32>,
     /// The last entry of the page before.
     last: Option<String>,
@@ -252,7 +252,7 @@ pub async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
     path = "/api/v1/accounts/{account}/repositories/{repo}/_manifests/{digest}",
     operation_id = "manifest_delete",
     tag = "repositories",
-    params(InRepo, ("digest" = String, Path, description = "the manifest's digest")),
+    params(InRepo, ("digest" = String, Path, description = "the manifest\'s digest", pattern = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")),
     responses((status = 204, description = "the manifest and its tags are gone"), Problems),
 )]
 pub async fn manifest_delete(
@@ -274,7 +274,7 @@ pub async fn manifest_delete(
     path = "/api/v1/accounts/{account}/repositories/{repo}/_tags/{tag}",
     operation_id = "tag_delete",
     tag = "repositories",
-    params(InRepo, ("tag" = String, Path, description = "the tag")),
+    params(InRepo, ("tag" = String, Path, description = "the tag", pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")),
     responses((status = 204, description = "the tag is gone"), Problems),
 )]
 pub async fn tag_delete(

@@ -206,12 +206,6 @@ async fn bad_orders_are_refused_in_its_way() {
         (
             "admin",
             "new",
-            json!({ "auth_tenant_id": "x", "metadata": { "a": "b" } }),
-            422,
-        ),
-        (
-            "admin",
-            "new",
             json!({ "auth_tenant_id": "x", "rbac_policies": bad_policy }),
             422,
         ),
@@ -232,6 +226,25 @@ async fn bad_orders_are_refused_in_its_way() {
     .await;
     let empty = json!({ "auth_tenant_id": "demo", "metadata": {}, "platform_filter": [], "replication": null, "in_maintenance": true });
     assert_eq!(put(&registry, "admin", "demo", empty).await.status(), 200);
+}
+
+#[tokio::test]
+async fn metadata_and_maintenance_are_those_of_the_account() {
+    let registry = TestRegistry::start().await;
+    let order =
+        json!({ "auth_tenant_id": "demo", "metadata": { "a": "b" }, "in_maintenance": true });
+    let answer = put(&registry, "admin", "demo", order).await;
+    assert_eq!(answer.status(), 200);
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer["account"]["metadata"], json!({ "a": "b" }));
+    assert_eq!(answer["account"]["in_maintenance"], true);
+    let shown = registry
+        .admin(Method::GET, "/api/v1/accounts/demo")
+        .send()
+        .await;
+    let shown: Value = shown.unwrap().json().await.unwrap();
+    assert_eq!(shown["account"]["metadata"], json!({ "a": "b" }));
+    assert_eq!(shown["account"]["in_maintenance"], true);
 }
 
 #[tokio::test]

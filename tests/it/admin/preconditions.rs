@@ -225,7 +225,6 @@ async fn accounts_come_in_pages_and_each_one_once() {
         "limit=0",
         "limit=x",
         "limit=-1",
-        "last=A",
         "page=2",
         "limit=1&limit=2",
     ] {
