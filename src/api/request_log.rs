@@ -23,9 +23,10 @@ use tracing::info;
 use super::{
     Api,
     extract::{ServedNamespace, request_origin},
+    keppel::KeppelError,
     origin::Origin,
     rate_limit,
-    render::{OciError, Problem},
+    render::{OciError, PlainError, Problem},
     unread_body::HeldBody,
 };
 use crate::model::audit::AuditWho;
@@ -134,7 +135,10 @@ pub async fn request_log(
 fn denial(response: &ServiceResponse<impl MessageBody>) -> Option<String> {
     let error = response.response().error()?;
     let oci = error.as_error::<OciError>().map(|error| &error.0);
-    let error = oci.or_else(|| error.as_error::<Problem>().map(|error| &error.0))?;
+    let error = oci
+        .or_else(|| error.as_error::<Problem>().map(|error| &error.0))
+        .or_else(|| error.as_error::<KeppelError>().map(|error| &error.0))
+        .or_else(|| error.as_error::<PlainError>().map(|error| &error.0))?;
     error.is_denial().then(|| error.message().to_owned())
 }
 

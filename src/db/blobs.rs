@@ -255,17 +255,15 @@ pub enum BlobDelete {
         /// One such manifest.
         by: String,
     },
-    /// It is gone from the repository. If that was the last one, its objects are loose now.
-    Gone(Vec<LooseObject>),
+    /// It is gone from the repository.
+    Gone,
+    /// It was the last one that had it: the blob must go from the account, by [`blobs_remove`].
+    Unmounted(i64),
 }
 
-/// Takes a blob out of a repository, and out of the account if no other repository has it.
-pub fn blob_delete(
-    conn: &mut Conn,
-    repo: &Repo,
-    digest: &Digest,
-    now: DateTime<Utc>,
-) -> Result<BlobDelete> {
+/// Takes a blob out of a repository. Whether it goes from the account, too, is the caller's to do, for the books of
+/// quotas come last in a transaction.
+pub fn blob_delete(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<BlobDelete> {
     let Some(blob_id) = blob_lock(conn, &repo.account.name, digest)? else {
         return Ok(BlobDelete::Missing);
     };
@@ -286,10 +284,10 @@ pub fn blob_delete(
         .filter(blob_mounts::blob_id.eq(blob_id))
         .count()
         .get_result(conn)?;
-    if mounts > 0 {
-        return Ok(BlobDelete::Gone(Vec::new()));
-    }
-    blobs_remove(conn, &repo.account.name, &[blob_id], now).map(BlobDelete::Gone)
+    Ok(match mounts {
+        0 => BlobDelete::Unmounted(blob_id),
+        _ => BlobDelete::Gone,
+    })
 }
 
 /// Removes blobs that no repository has any more, notes their objects as loose, and ends the transaction with the books

@@ -256,6 +256,22 @@ pub struct AuditEvent {
     pub reason: Option<String>,
 }
 
+/// How much of a text that comes from outside is kept, in bytes.
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// A text that may come from outside: no database has to refuse it, and nobody fills the trail with it.
+fn bounded(text: &str) -> String {
+    let mut kept = String::new();
+    for character in text.chars().filter(|character| !character.is_control()) {
+        if kept.len() + character.len_utf8() > MAX_TEXT_BYTES {
+            kept.push('…');
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
 impl AuditEvent {
     /// A success of nobody in particular.
     pub fn new(id: Uuid, at: DateTime<Utc>, action: AuditAction) -> Self {
@@ -275,10 +291,13 @@ impl AuditEvent {
         }
     }
 
-    /// Adds who, and where from.
+    /// Adds who, and where from. What was offered as a name may be anything.
     #[must_use]
     pub fn by(mut self, who: Option<AuditWho>, origin: &RequestOrigin) -> Self {
-        self.who = who;
+        self.who = who.map(|who| AuditWho {
+            name: bounded(&who.name),
+            ..who
+        });
         self.client = origin.client;
         self.user_agent = origin.user_agent.clone();
         self.request_id = (!origin.request_id.is_empty()).then(|| origin.request_id.clone());
@@ -303,14 +322,14 @@ impl AuditEvent {
     /// Adds the name of what it was done to.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.target.name = Some(name.into());
+        self.target.name = Some(bounded(&name.into()));
         self
     }
 
     /// Adds how it ended, and why.
     #[must_use]
     pub fn ended(mut self, outcome: AuditOutcome, reason: impl Into<String>) -> Self {
-        (self.outcome, self.reason) = (outcome, Some(reason.into()));
+        (self.outcome, self.reason) = (outcome, Some(bounded(&reason.into())));
         self
     }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Registry, caller::Actor, robots::robots_forget};
 use crate::{
     db::{
+        Conn,
         accounts::{account_delete, account_lock, account_mark_deleting},
         audit::audit_append,
         blobs::{blob_ids, blobs_remove},
@@ -49,11 +50,15 @@ impl Registry {
             .account_access(who, name, Permission::Change)
             .await?
             .account;
-        let wanted = name.clone();
+        let (wanted, owner) = (name.clone(), account.clone());
         self.db
             .write(move |conn| {
-                let account = account_lock(conn, &wanted)?;
-                condition.check(account.map(|account| account.version))?;
+                let now = account_lock(conn, &wanted)?;
+                refuse_other(now.as_ref(), &owner)?;
+                // Once it has begun, it can only be gone on with.
+                if now.as_ref().is_none_or(|account| !account.is_deleting) {
+                    condition.check(now.map(|account| account.version))?;
+                }
                 let remaining = remaining_in_account(conn, &wanted, MANIFESTS_TOLD)?;
                 if remaining.count > 0 {
                     return Err(still_has("account", &remaining));
@@ -73,6 +78,7 @@ impl Registry {
         let wanted = name.clone();
         let event = self.event(who, AuditAction::AccountDelete).on(&account);
         self.write_and_revoke(move |conn| {
+            deleting_lock(conn, &account)?;
             audit_append(conn, &event)?;
             move_forget(conn, &wanted)?;
             robots_forget(conn, &wanted)?;
@@ -87,19 +93,21 @@ impl Registry {
     /// Removes everything that lies in an account, a step at a time.
     async fn account_empty(&self, account: &Account) -> Result<()> {
         let now = self.clock.now();
-        let name = account.name.clone();
+        let (name, owner) = (account.name.clone(), account.clone());
         self.db
             .write(move |conn| {
+                deleting_lock(conn, &owner)?;
                 let released = uploads_cancel_all(conn, &name, now)?;
                 repos_delete(conn, &name)?;
                 quota_settle(conn, &name, &Amounts::reserved(-released))
             })
             .await?;
         for _ in 0..STEPS_PER_REQUEST {
-            let name = account.name.clone();
+            let (name, owner) = (account.name.clone(), account.clone());
             let removed = self
                 .db
                 .write(move |conn| {
+                    deleting_lock(conn, &owner)?;
                     let ids = blob_ids(conn, &name, BLOBS_PER_STEP)?;
                     blobs_remove(conn, &name, &ids, now)?;
                     Ok(ids.len())
@@ -136,6 +144,23 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// Others may have made an account of this name meanwhile.
+fn refuse_other(now: Option<&Account>, owner: &Account) -> Result<()> {
+    match now {
+        Some(now) if now.auth_tenant_id == owner.auth_tenant_id => Ok(()),
+        _ => {
+            let message = format!("the account {} is gone", owner.name);
+            Err(Error::with_message(Code::NotFound, message))
+        }
+    }
+}
+
+/// The account that is being deleted, which nobody else can change until the transaction ends.
+fn deleting_lock(conn: &mut Conn, account: &Account) -> Result<()> {
+    let now = account_lock(conn, &account.name)?.filter(|now| now.is_deleting);
+    refuse_other(now.as_ref(), account)
 }
 
 /// The refusal to delete what has manifests; `what` is it?

@@ -126,14 +126,6 @@ impl Registry {
     ) -> Result<AccountPlan> {
         let namespace = order.settings.serves_namespace.take();
         order.settings.serves_namespace = namespace.as_deref().map(canonical_namespace);
-        // Patterns take a while to compile.
-        let settings = order.settings.clone();
-        let valid = tokio::task::spawn_blocking(move || {
-            settings.validate()?;
-            Ok::<_, InvalidField>(settings.warnings())
-        });
-        let warnings = valid.await.map_err(Error::internal)??;
-        self.refuse_unknown_issuers(&order.settings)?;
         let (wanted, settings) = (name.clone(), order.settings.clone());
         let (existing, is_namespace_free) = self
             .db
@@ -155,6 +147,14 @@ impl Registry {
             Some(account) => changed(account, order)?,
             None => self.account_to_create(identity, name, order).await?,
         };
+        // After the permission: it takes a while.
+        let settings = after.settings.clone();
+        let valid = tokio::task::spawn_blocking(move || {
+            settings.validate()?;
+            Ok::<_, InvalidField>(settings.warnings())
+        });
+        let warnings = valid.await.map_err(Error::internal)??;
+        self.refuse_unknown_issuers(&after.settings)?;
         condition.check(before.as_ref().map(|account| account.version))?;
         is_namespace_free?;
         Ok(AccountPlan {
@@ -276,7 +276,10 @@ impl Registry {
         let event = self.event(who, AuditAction::AccountUpdate);
         self.write_and_revoke(move |conn| {
             let gone = || Error::with_message(Code::NotFound, "the account is gone");
-            let mut account = account_lock(conn, &wanted.name)?.ok_or_else(gone)?;
+            let account = account_lock(conn, &wanted.name)?;
+            // Another tenant may have made an account of this name meanwhile.
+            let account = account.filter(|now| now.auth_tenant_id == wanted.auth_tenant_id);
+            let mut account = account.ok_or_else(gone)?;
             condition.check(Some(account.version))?;
             refuse_deleting(&account)?;
             refuse_taken_namespace(conn, &wanted.name, &wanted.settings)?;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     auth::{
         driver::{AuthError, Credentials},
+        issued_secret,
         scope::Scope,
     },
     db::audit::{audit_append_all, audit_find},
@@ -29,7 +30,7 @@ use crate::{
         request_origin::RequestOrigin,
         robot::login_parts,
     },
-    oci::Reference,
+    oci::{AccountName, Reference},
 };
 
 /// How many events wait in memory before a request has to write them itself.
@@ -52,6 +53,11 @@ impl AuditBuffer {
     fn add(&self, event: AuditEvent) -> usize {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.push(event);
+        events.len()
+    }
+
+    fn len(&self) -> usize {
+        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.len()
     }
 
@@ -82,6 +88,22 @@ impl Audited for Caller {
     fn audited(&self) -> (Option<AuditWho>, &RequestOrigin) {
         (self.audit_who(), self.origin())
     }
+}
+
+/// The account of an event, if it can be the name of one.
+fn account_of(text: &str) -> Option<String> {
+    text.parse::<AccountName>()
+        .ok()
+        .map(|name| name.to_string())
+}
+
+/// The name that somebody offered at a login that failed. People paste secrets there.
+fn offered_name(text: &str) -> String {
+    let is_jwt = text.starts_with("ey") && text.matches('.').count() >= 2;
+    if issued_secret::kind_of(text).is_some() || is_jwt {
+        return "(a secret)".to_owned();
+    }
+    text.chars().take(MAX_OFFERED_CHARS).collect()
 }
 
 impl Registry {
@@ -156,10 +178,35 @@ impl Registry {
             .db
             .write(move |conn| audit_append_all(conn, &written))
             .await;
-        if written.is_err() {
-            self.audit_buffer.put_back(events);
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) if error.code() == Code::Internal => self.audit_flush_each(events).await,
+            Err(error) => {
+                self.audit_buffer.put_back(events);
+                Err(error)
+            }
         }
-        written
+    }
+
+    /// Writes events one by one. One that the database does not take must not keep the others back: it goes to the log.
+    async fn audit_flush_each(&self, events: Vec<AuditEvent>) -> Result<()> {
+        let mut left = events.into_iter();
+        while let Some(event) = left.next() {
+            let written = vec![event.clone()];
+            let written = self.db.write(move |conn| audit_append_all(conn, &written));
+            match written.await {
+                Ok(()) => {}
+                Err(error) if error.code() == Code::Internal => {
+                    tracing::error!(error = ?error, event = ?event, "an audit event cannot be stored");
+                }
+                Err(error) => {
+                    self.audit_buffer
+                        .put_back([vec![event], left.collect()].concat());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tells how a login ended, and passes it on.
@@ -181,7 +228,7 @@ impl Registry {
             Err(AuthError::Unavailable(_)) => return outcome,
             Err(error) => {
                 let who = offered.map(|name| AuditWho {
-                    name: name.chars().take(MAX_OFFERED_CHARS).collect(),
+                    name: offered_name(name),
                     ..AuditWho::default()
                 });
                 let outcome = match error {
@@ -224,7 +271,7 @@ impl Registry {
         if let [scope] = asked
             && let Some((account, _)) = scope.name.split_once('/')
         {
-            event.account = Some(account.to_owned());
+            event.account = account_of(account);
         }
         if asked != granted {
             let outcome = if granted.is_empty() {
@@ -249,7 +296,12 @@ impl Registry {
         let path: String = path.chars().take(MAX_OFFERED_CHARS).collect();
         let event = event.by(who, origin).named(path);
         let mut event = event.ended(AuditOutcome::Denied, reason);
-        event.account = account;
+        event.account = account.as_deref().and_then(account_of);
+        // Refusals need no database; while there is none they must not fill the memory.
+        if self.audit_buffer.len() >= MAX_WAITING && self.audit_flush().await.is_err() {
+            tracing::warn!(event = ?event, "a refusal is told to the log only: audit events cannot be written");
+            return;
+        }
         if let Err(error) = self.audit_note(event).await {
             // It waits in memory all the same, and the request is refused anyway.
             tracing::warn!(error = ?error, "audit events cannot be written");

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     auth::driver::Identity,
     db::{
+        accounts::account_lock,
         audit::audit_append,
         quota_recount::{BookError, auth_tenants, books_recount},
         quotas::{book_find, book_list, books_of_account, limits_set},
@@ -246,7 +247,7 @@ impl Registry {
             return Err(Error::with_message(Code::Denied, message));
         }
         let message = format!("there is no auth tenant {tenant}");
-        Err(Error::with_message(Code::NotFound, message))
+        Err(Error::with_message(Code::NotFound, message).as_denial())
     }
 
     async fn book_get(&self, kind: BookKind, owner: &str) -> Result<Book> {
@@ -276,6 +277,15 @@ impl Registry {
         let key = owner.to_owned();
         self.db
             .write(move |conn| {
+                if let Some(owner) = &event.account {
+                    // Whoever makes an account of this name next must not inherit its limits.
+                    let now = account_lock(conn, &owner.parse().map_err(Error::internal)?)?;
+                    let tenant = now.map(|account| account.auth_tenant_id);
+                    if tenant != event.auth_tenant_id {
+                        let message = format!("the account {owner} is gone");
+                        return Err(Error::with_message(Code::NotFound, message));
+                    }
+                }
                 let before = book_find(conn, kind, &key, &defaults)?;
                 let inherited = match kind {
                     BookKind::Account => Limits::default(),

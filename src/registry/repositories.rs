@@ -15,7 +15,7 @@ use crate::{
     auth::{authorize::Asked, challenge::Challenge, driver::Identity},
     db::{
         audit::audit_append,
-        blobs::{BlobDelete, blob_delete},
+        blobs::{BlobDelete, blob_delete, blobs_remove},
         listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
         quotas::quota_settle,
         repos::{repo_delete, repo_find, repo_lock, repo_mounts},
@@ -158,17 +158,18 @@ impl Registry {
                     return Err(still_has("repository", &remaining));
                 }
                 let digests = repo_mounts(conn, repo.id, BLOBS_PER_STEP)?;
-                let mut objects = Vec::new();
+                let mut unmounted = Vec::new();
                 for digest in &digests {
-                    match blob_delete(conn, &repo, digest, now)? {
-                        BlobDelete::Gone(loose) => objects.extend(loose),
-                        BlobDelete::Missing => {}
+                    match blob_delete(conn, &repo, digest)? {
+                        BlobDelete::Unmounted(id) => unmounted.push(id),
+                        BlobDelete::Gone | BlobDelete::Missing => {}
                         BlobDelete::InUse { by } => {
                             let message = format!("manifest {by} was pushed meanwhile");
                             return Err(Error::with_message(Code::Conflict, message));
                         }
                     }
                 }
+                let objects = blobs_remove(conn, &repo.account.name, &unmounted, now)?;
                 Ok((repo.account, digests.len(), objects))
             })
             .await?;
@@ -213,7 +214,7 @@ impl Registry {
         if self.user_may(Some(identity), name, asked).await? {
             return Ok(());
         }
-        Err(no_repository(name))
+        Err(no_repository(name).as_denial())
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use storage_drivers::ByteStream;
 use tracing::warn;
@@ -79,8 +80,24 @@ impl Registry {
             object: object.key.id(),
             defaults: self.settings.quota_defaults,
         };
+        let (object, now) = (object.clone(), self.clock.now());
+        // In a task of its own: if the caller is dropped, the reservation is made all the same, and given back.
+        tokio::spawn(kept.reserve(object, now, (first, least)))
+            .await
+            .map_err(Error::internal)?
+    }
+}
+
+impl Kept {
+    /// Keeps `first` bytes, or `least` if there are not so many.
+    async fn reserve(
+        self,
+        object: LooseObject,
+        now: DateTime<Utc>,
+        (first, least): (u64, u64),
+    ) -> Result<Reservation> {
         let note = |bytes: u64| {
-            let (kept, object, now) = (kept.clone(), object.clone(), self.clock.now());
+            let (kept, object) = (self.clone(), object.clone());
             self.db.write(move |conn| {
                 loose_object_note(conn, &kept.account, &object, now)?;
                 let id = (&kept.account, kept.object);
@@ -98,11 +115,15 @@ impl Registry {
             }
         };
         Ok(Reservation {
-            kept,
+            kept: self,
             bytes,
             refusal: Arc::default(),
             is_over: false,
         })
+    }
+
+    async fn release(self) {
+        reservations_release(&self.db, self.account.clone(), vec![self.object]).await;
     }
 }
 
@@ -152,12 +173,6 @@ impl Drop for Reservation {
         if !self.is_over && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(self.kept.clone().release());
         }
-    }
-}
-
-impl Kept {
-    async fn release(self) {
-        reservations_release(&self.db, self.account.clone(), vec![self.object]).await;
     }
 }
 

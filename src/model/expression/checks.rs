@@ -52,6 +52,9 @@ const LITERAL_ARGUMENTS: [&str; 4] = ["join", "matches", "replace", "split"];
 /// What a tenant cannot call: it makes long lists and texts of short ones.
 const NOT_FOR_TENANTS: [&str; 5] = ["join", "or", "orValue", "replace", "split"];
 
+/// How many patterns the rule of a tenant may have.
+const MAX_TENANT_MATCHES: usize = 8;
+
 /// The operator for sums, and for putting texts and lists together.
 const PLUS: &str = "_+_";
 
@@ -67,6 +70,8 @@ struct Parts<'a> {
     loops: usize,
     /// How many sums there may be yet: loops that gather something bring one each.
     sums: usize,
+    /// How many calls of `matches` there may be yet: each compiles a pattern.
+    matches: usize,
 }
 
 /// Without recursion, since it is depth that it looks for. Says what is wrong, and with which part.
@@ -82,6 +87,7 @@ pub(super) fn check(
         author,
         loops: 0,
         sums: 0,
+        matches: MAX_TENANT_MATCHES,
     };
     let max_loops = match author {
         Author::Operator => MAX_LOOPS,
@@ -177,6 +183,11 @@ impl Parts<'_> {
         if name == "matches" && loops > 0 {
             let text = "matches cannot be called in a loop: use startsWith, endsWith or contains";
             return Err(text.to_owned());
+        }
+        if name == "matches" {
+            let left = self.matches.checked_sub(1);
+            let few = format!("it calls matches more than {MAX_TENANT_MATCHES} times");
+            self.matches = left.ok_or(few)?;
         }
         if name == PLUS {
             let left = self.sums.checked_sub(1);

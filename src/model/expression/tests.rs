@@ -131,6 +131,11 @@ fn a_tenant_cannot_write_what_takes_long_or_becomes_large() {
         let compiled = Expression::compile(source, &["a", "b"], Author::Tenant);
         compiled.map(drop).map_err(|error| error.to_string())
     };
+    // A pattern is compiled each time.
+    let patterns = |count| vec!["a.x.matches('^[a-z]+$')"; count].join(" || ");
+    assert_eq!(taken(&patterns(8)), Ok(()));
+    let refused = taken(&patterns(9)).unwrap_err();
+    assert!(refused.contains("more than 8 times"), "{refused}");
     for source in [
         "'x' in a && a.x == '1' && a['y/z'].startsWith('2')",
         "a.all(x, x > 1) || a.exists(x, x.y.z == 'q') || a.exists_one(x, x == 1)",

@@ -4,6 +4,7 @@ mod api;
 mod chain;
 mod commands;
 mod events;
+mod hostile;
 mod sinks;
 
 use reqwest::Method;
