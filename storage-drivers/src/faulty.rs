@@ -46,8 +46,8 @@ impl Fault {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// For each operation: the faults to come, soonest first, and how many calls each is for.
-    faults: HashMap<Op, Vec<(u32, Fault)>>,
+    /// For each operation: what becomes of the coming calls, soonest first: of how many calls, and their fault.
+    faults: HashMap<Op, Vec<(u32, Option<Fault>)>>,
     /// For each operation: what its calls wait for.
     gates: HashMap<Op, watch::Receiver<bool>>,
     /// After how many bytes the coming reads break off, soonest first.
@@ -88,6 +88,16 @@ impl Faults {
 
     /// Makes the next `calls` calls of `op` fail, after those that were ordered to fail before.
     pub fn fail_next(&self, op: Op, calls: u32, fault: Fault) {
+        self.order(op, calls, Some(fault));
+    }
+
+    /// Lets the next `calls` calls of `op` pass, after those that faults were ordered for before. What is ordered
+    /// next is for the calls after them.
+    pub fn pass_next(&self, op: Op, calls: u32) {
+        self.order(op, calls, None);
+    }
+
+    fn order(&self, op: Op, calls: u32, fault: Option<Fault>) {
         if calls > 0 {
             self.plan()
                 .faults
@@ -146,7 +156,7 @@ impl Faults {
         if *calls == 0 {
             faults.remove(0);
         }
-        Some(fault)
+        fault
     }
 
     fn cut_take(&self) -> Option<u64> {
