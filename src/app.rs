@@ -173,6 +173,7 @@ impl App {
                     proxy_networks: config.downloads.proxy_networks.clone(),
                 },
                 rate_limits: rate_limits(&config.rate_limits),
+                janitor: config.janitor.settings(),
             },
         });
         Ok(Self {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -36,6 +37,17 @@ impl Ids {
                 Uuid::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed)))
             }
         }
+    }
+
+    /// The time, or up to a tenth more or less, in whole microseconds. A counting source gives the time itself.
+    pub fn jittered(&self, time: Duration) -> Duration {
+        let whole = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let fifth = whole / 5;
+        let drawn = match self {
+            Self::Random => self.fresh().as_u64_pair().0 % (fifth + 1),
+            Self::Counting(_) => fifth / 2,
+        };
+        Duration::from_micros(whole - fifth / 2 + drawn)
     }
 }
 

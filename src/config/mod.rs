@@ -6,6 +6,7 @@
 
 mod audit;
 mod auth;
+mod janitor;
 mod load;
 mod quotas;
 mod rate_limits;
@@ -25,6 +26,7 @@ use url::Url;
 
 pub use audit::{AuditConfig, RabbitMqConfig};
 pub use auth::{AuthConfig, StaticUser, StaticUsersConfig};
+pub use janitor::JanitorConfig;
 pub use load::ConfigError;
 pub use quotas::QuotasConfig;
 pub use rate_limits::{RateLimitBackend, RateLimitsConfig};
@@ -64,6 +66,8 @@ pub struct Config {
     pub quotas: QuotasConfig,
     /// How often somebody may pull and push.
     pub rate_limits: RateLimitsConfig,
+    /// What the jobs do, and when.
+    pub janitor: JanitorConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -168,6 +172,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             limits: LimitsConfig::default(),
             quotas: QuotasConfig::default(),
+            janitor: JanitorConfig::default(),
             rate_limits: RateLimitsConfig::default(),
             log: LogConfig::default(),
         }
@@ -318,6 +323,7 @@ impl Config {
             );
         }
         self.quotas.validate()?;
+        self.janitor.validate()?;
         self.auth.validate()?;
         self.audit.validate()?;
         if self.auth.keystone.is_some() && self.openstack.is_none() {

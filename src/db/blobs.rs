@@ -9,6 +9,7 @@ use super::{
     Conn,
     accounts::AccountRow,
     as_i64, as_u64,
+    blob_mounts::mount_put,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_note},
     quotas::quota_settle,
@@ -102,31 +103,48 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
 pub enum BlobPut {
     /// They are the blob's content now.
     Stored,
+    /// They are the blob's content now, since what it had before was broken.
+    Healed,
     /// The account had the blob already; the chunks are not needed.
     Known,
+}
+
+/// The times of a push.
+#[derive(Debug, Clone, Copy)]
+pub struct PushTimes {
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// How long a blob stays that no manifest needs yet.
+    pub keep_until: DateTime<Utc>,
+    /// When the content is read again.
+    pub validate_at: DateTime<Utc>,
 }
 
 /// Makes the blob exist in the repository's account and reachable through the repository.
 pub fn blob_put(
     conn: &mut Conn,
     repo: &Repo,
-    digest: &Digest,
-    chunks: &[Chunk],
-    now: DateTime<Utc>,
+    (digest, chunks): (&Digest, &[Chunk]),
+    times: PushTimes,
 ) -> Result<BlobPut> {
+    let account = &repo.account.name;
     // A blob can be deleted between the insert that found it and the lock: then it is inserted again.
     for _ in 0..3 {
-        let inserted = blob_insert(conn, &repo.account.name, digest, chunks, now)?;
-        if let Some(id) = blob_lock(conn, &repo.account.name, digest)? {
-            if inserted {
+        let inserted = blob_insert(conn, account, (digest, chunks), times)?;
+        if let Some((id, is_broken)) = blob_lock(conn, account, digest)? {
+            let put = match (inserted, is_broken) {
+                (true, _) => BlobPut::Stored,
+                (false, true) => BlobPut::Healed,
+                (false, false) => BlobPut::Known,
+            };
+            if put == BlobPut::Healed {
+                blob_heal(conn, (account, id), times)?;
+            }
+            if put != BlobPut::Known {
                 chunks_insert(conn, id, chunks)?;
             }
-            blob_mount(conn, repo.id, id)?;
-            return Ok(if inserted {
-                BlobPut::Stored
-            } else {
-                BlobPut::Known
-            });
+            mount_put(conn, (repo.id, id), times.keep_until)?;
+            return Ok(put);
         }
     }
     Err(Error::unavailable(
@@ -137,22 +155,68 @@ pub fn blob_put(
 fn blob_insert(
     conn: &mut Conn,
     account: &AccountName,
-    digest: &Digest,
-    chunks: &[Chunk],
-    now: DateTime<Utc>,
+    (digest, chunks): (&Digest, &[Chunk]),
+    times: PushTimes,
 ) -> Result<bool> {
     let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    let merge_at = (chunks.len() > 1).then_some(times.now.naive_utc());
     let count = on_backend!(conn, |c| diesel::insert_into(blobs::table)
         .values((
             blobs::account_name.eq(account.as_str()),
             blobs::digest.eq(digest.as_str()),
             blobs::size_bytes.eq(as_i64(size_bytes)),
-            blobs::pushed_at.eq(now.naive_utc()),
+            blobs::pushed_at.eq(times.now.naive_utc()),
+            blobs::next_validation_at.eq(times.validate_at.naive_utc()),
+            blobs::next_merge_at.eq(merge_at),
         ))
         .on_conflict((blobs::account_name, blobs::digest))
         .do_nothing()
         .execute(c))?;
     Ok(count == 1)
+}
+
+/// Takes the broken content of a blob away; the caller gives it other chunks. What is left of it is deleted later.
+fn blob_heal(
+    conn: &mut Conn,
+    (account, blob_id): (&AccountName, i64),
+    times: PushTimes,
+) -> Result<()> {
+    chunks_loosen(conn, (account, blob_id), times.now)?;
+    diesel::delete(blob_chunks::table.filter(blob_chunks::blob_id.eq(blob_id))).execute(conn)?;
+    diesel::update(blobs::table.find(blob_id))
+        .set((
+            blobs::validation_error.eq(None::<String>),
+            blobs::next_validation_at.eq(times.validate_at.naive_utc()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Notes the objects of a blob as loose: its rows are about to go.
+fn chunks_loosen(
+    conn: &mut Conn,
+    (account, blob_id): (&AccountName, i64),
+    now: DateTime<Utc>,
+) -> Result<Vec<LooseObject>> {
+    let rows: Vec<ChunkRow> = blob_chunks::table
+        .filter(blob_chunks::blob_id.eq(blob_id))
+        .select((
+            blob_chunks::object_id,
+            blob_chunks::storage,
+            blob_chunks::size_bytes,
+        ))
+        .load(conn)?;
+    let mut objects = Vec::with_capacity(rows.len());
+    for row in rows {
+        let chunk = Chunk::from_row(row)?;
+        let object = LooseObject {
+            key: ObjectKey::Chunk(chunk.object_id),
+            storage: chunk.storage,
+        };
+        loose_object_note(conn, account, &object, now)?;
+        objects.push(object);
+    }
+    Ok(objects)
 }
 
 fn chunks_insert(conn: &mut Conn, blob_id: i64, chunks: &[Chunk]) -> Result<()> {
@@ -170,13 +234,17 @@ fn chunks_insert(conn: &mut Conn, blob_id: i64, chunks: &[Chunk]) -> Result<()> 
     Ok(())
 }
 
-/// The blob's number, with its row held until the transaction ends: mounting, referring and deleting
-/// must not pass one another. SQLite has one writer anyway.
-fn blob_lock(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Result<Option<i64>> {
+/// The blob's number, and whether its content was found broken, with its row held until the transaction ends: mounting,
+/// referring and deleting must not pass one another. SQLite has one writer anyway.
+fn blob_lock(
+    conn: &mut Conn,
+    account: &AccountName,
+    digest: &Digest,
+) -> Result<Option<(i64, bool)>> {
     let query = blobs::table
         .filter(blobs::account_name.eq(account.as_str()))
         .filter(blobs::digest.eq(digest.as_str()))
-        .select(blobs::id);
+        .select((blobs::id, blobs::validation_error.is_not_null()));
     Ok(match conn {
         Conn::Postgres(c) => query.for_update().first(c).optional()?,
         Conn::Sqlite(c) => query.first(c).optional()?,
@@ -193,30 +261,18 @@ pub fn blob_hold(conn: &mut Conn, blob_id: i64) -> Result<bool> {
     Ok(found.is_some())
 }
 
-fn blob_mount(conn: &mut Conn, repo_id: i64, blob_id: i64) -> Result<()> {
-    on_backend!(conn, |c| diesel::insert_into(blob_mounts::table)
-        .values((
-            blob_mounts::repo_id.eq(repo_id),
-            blob_mounts::blob_id.eq(blob_id)
-        ))
-        .on_conflict((blob_mounts::repo_id, blob_mounts::blob_id))
-        .do_nothing()
-        .execute(c))?;
-    Ok(())
-}
-
 /// Makes a blob of `from` reachable through `target` as well; `false` if it cannot be reached there.
 /// Both must lie in one account: content never crosses from one tenant's storage to another's.
 pub fn blob_mount_from(
     conn: &mut Conn,
     from: &FullRepoName,
     target: &Repo,
-    digest: &Digest,
+    (digest, keep_until): (&Digest, DateTime<Utc>),
 ) -> Result<bool> {
     if from.account != target.account.name {
         return Ok(false);
     }
-    let Some(blob_id) = blob_lock(conn, &target.account.name, digest)? else {
+    let Some((blob_id, _)) = blob_lock(conn, &target.account.name, digest)? else {
         return Ok(false);
     };
     let is_there = diesel::select(diesel::dsl::exists(
@@ -228,7 +284,7 @@ pub fn blob_mount_from(
     ))
     .get_result(conn)?;
     if is_there {
-        blob_mount(conn, target.id, blob_id)?;
+        mount_put(conn, (target.id, blob_id), keep_until)?;
     }
     Ok(is_there)
 }
@@ -264,7 +320,7 @@ pub enum BlobDelete {
 /// Takes a blob out of a repository. Whether it goes from the account, too, is the caller's to do, for the books of
 /// quotas come last in a transaction.
 pub fn blob_delete(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<BlobDelete> {
-    let Some(blob_id) = blob_lock(conn, &repo.account.name, digest)? else {
+    let Some((blob_id, _)) = blob_lock(conn, &repo.account.name, digest)? else {
         return Ok(BlobDelete::Missing);
     };
     let user: Option<String> = manifest_blob_refs::table
@@ -319,28 +375,13 @@ fn blob_remove(
 ) -> Result<i64> {
     // A move gives chunks other objects; it must not pass between reading them and removing the blob.
     blob_hold(conn, blob_id)?;
-    let rows: Vec<ChunkRow> = blob_chunks::table
-        .filter(blob_chunks::blob_id.eq(blob_id))
-        .select((
-            blob_chunks::object_id,
-            blob_chunks::storage,
-            blob_chunks::size_bytes,
-        ))
-        .load(conn)?;
+    // Their rows go with the blob's.
+    objects.extend(chunks_loosen(conn, (account, blob_id), now)?);
     let size_bytes: Option<i64> =
         on_backend!(conn, |c| diesel::delete(blobs::table.find(blob_id))
             .returning(blobs::size_bytes)
             .get_result(c)
             .optional())?;
-    for row in rows {
-        let chunk = Chunk::from_row(row)?;
-        let object = LooseObject {
-            key: ObjectKey::Chunk(chunk.object_id),
-            storage: chunk.storage,
-        };
-        loose_object_note(conn, account, &object, now)?;
-        objects.push(object);
-    }
     Ok(size_bytes.unwrap_or(0))
 }
 
@@ -361,16 +402,22 @@ pub fn blobs_in_repo(
     digests: &[Digest],
 ) -> Result<Vec<(String, i64, u64)>> {
     let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
-    let query = blobs::table
+    if let Conn::Postgres(c) = conn {
+        // The blobs alone, in order, and before their mounts are read: who takes a mount away holds its blob.
+        let held = blobs::table
+            .filter(blobs::account_name.eq(repo.account.name.as_str()))
+            .filter(blobs::digest.eq_any(&digests))
+            .order(blobs::id)
+            .select(blobs::id);
+        let _held: Vec<i64> = held.for_share().load(c)?;
+    }
+    let rows: Vec<(String, i64, i64)> = blobs::table
         .inner_join(blob_mounts::table)
         .filter(blob_mounts::repo_id.eq(repo.id))
         .filter(blobs::digest.eq_any(digests))
         .order(blobs::id)
-        .select((blobs::digest, blobs::id, blobs::size_bytes));
-    let rows: Vec<(String, i64, i64)> = match conn {
-        Conn::Postgres(c) => query.for_share().load(c)?,
-        Conn::Sqlite(c) => query.load(c)?,
-    };
+        .select((blobs::digest, blobs::id, blobs::size_bytes))
+        .load(conn)?;
     Ok(rows
         .into_iter()
         .map(|(digest, id, size)| (digest, id, as_u64(size)))

@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use super::{
     Conn, as_u64,
+    blob_mounts::{mounts_lock, mounts_release, mounts_use},
+    blobs::PushTimes,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     quotas::quota_return_manifest,
@@ -127,7 +129,7 @@ pub struct NewManifest {
     pub storage: String,
     /// The manifest that it is about.
     pub subject: Option<Digest>,
-    /// The blobs that it needs, by number.
+    /// The blobs that it needs, by number and in order.
     pub blob_ids: Vec<i64>,
     /// The manifests that it lists.
     pub children: Vec<Digest>,
@@ -139,7 +141,7 @@ pub fn manifest_insert(
     conn: &mut Conn,
     repo: &Repo,
     manifest: &NewManifest,
-    now: DateTime<Utc>,
+    times: PushTimes,
 ) -> Result<bool> {
     let digest = manifest.digest.as_str();
     let count = on_backend!(conn, |c| diesel::insert_into(manifests::table)
@@ -151,7 +153,8 @@ pub fn manifest_insert(
             manifests::object_id.eq(manifest.object_id.to_string()),
             manifests::storage.eq(&manifest.storage),
             manifests::subject_digest.eq(manifest.subject.as_ref().map(Digest::as_str)),
-            manifests::pushed_at.eq(now.naive_utc()),
+            manifests::pushed_at.eq(times.now.naive_utc()),
+            manifests::next_validation_at.eq(times.validate_at.naive_utc()),
         ))
         .on_conflict((manifests::repo_id, manifests::digest))
         .do_nothing()
@@ -180,6 +183,7 @@ pub fn manifest_insert(
             ))
             .execute(conn)?;
     }
+    mounts_use(conn, repo.id, &manifest.blob_ids, times.now)?;
     Ok(true)
 }
 
@@ -222,13 +226,13 @@ pub enum ManifestDelete {
     Gone(LooseObject),
 }
 
-/// Deletes a manifest and its tags, unless an index needs it. It changes the books of quotas, so it comes last in a
-/// transaction.
+/// Deletes a manifest and its tags, unless an index needs it. Blobs that nothing else needs stay mounted until
+/// `keep_until`. It changes the books of quotas, so it comes last in a transaction.
 pub fn manifest_delete(
     conn: &mut Conn,
     repo: &Repo,
     digest: &Digest,
-    now: DateTime<Utc>,
+    (now, keep_until): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<ManifestDelete> {
     let query = manifests::table.find((repo.id, digest.as_str())).select((
         manifests::object_id,
@@ -253,7 +257,10 @@ pub fn manifest_delete(
     if let Some(by) = parent {
         return Ok(ManifestDelete::InUse { by });
     }
+    let blob_ids = manifest_blob_ids(conn, repo.id, digest)?;
+    mounts_lock(conn, repo.id, &blob_ids)?;
     diesel::delete(manifests::table.find((repo.id, digest.as_str()))).execute(conn)?;
+    mounts_release(conn, repo.id, &blob_ids, keep_until)?;
     let object = LooseObject {
         key: ObjectKey::Manifest(stored(&object_id)?),
         storage,
@@ -261,6 +268,16 @@ pub fn manifest_delete(
     loose_object_note(conn, &repo.account.name, &object, now)?;
     quota_return_manifest(conn, repo, (digest, size_bytes))?;
     Ok(ManifestDelete::Gone(object))
+}
+
+/// The blobs that a manifest needs, by number and in order.
+fn manifest_blob_ids(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result<Vec<i64>> {
+    Ok(manifest_blob_refs::table
+        .filter(manifest_blob_refs::repo_id.eq(repo_id))
+        .filter(manifest_blob_refs::digest.eq(digest.as_str()))
+        .order(manifest_blob_refs::blob_id)
+        .select(manifest_blob_refs::blob_id)
+        .load(conn)?)
 }
 
 /// Up to `limit` manifests whose subject is `subject`, or that the referrers fallback tag lists, by

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod blob_mounts;
 pub mod blobs;
 pub mod consistency;
 pub mod containers;

@@ -13,6 +13,7 @@ diesel::table! {
         created_at -> Timestamp,
         version -> BigInt,
         audit_pulls -> Bool,
+        next_deletion_at -> Nullable<Timestamp>,
     }
 }
 
@@ -21,6 +22,7 @@ diesel::table! {
         id -> BigInt,
         account_name -> Text,
         name -> Text,
+        next_gc_at -> Nullable<Timestamp>,
     }
 }
 
@@ -31,6 +33,9 @@ diesel::table! {
         digest -> Text,
         size_bytes -> BigInt,
         pushed_at -> Timestamp,
+        next_validation_at -> Timestamp,
+        validation_error -> Nullable<Text>,
+        next_merge_at -> Nullable<Timestamp>,
     }
 }
 
@@ -48,6 +53,8 @@ diesel::table! {
     blob_mounts (repo_id, blob_id) {
         repo_id -> BigInt,
         blob_id -> BigInt,
+        is_used -> Bool,
+        keep_until -> Timestamp,
     }
 }
 
@@ -97,6 +104,9 @@ diesel::table! {
         subject_digest -> Nullable<Text>,
         pushed_at -> Timestamp,
         last_pulled_at -> Nullable<Timestamp>,
+        next_validation_at -> Timestamp,
+        validation_error -> Nullable<Text>,
+        gc_status -> Nullable<Text>,
     }
 }
 
@@ -207,6 +217,7 @@ diesel::table! {
         account_name -> Text,
         storage -> Text,
         is_releasing -> Bool,
+        next_sweep_at -> Timestamp,
     }
 }
 
@@ -274,6 +285,63 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    unknown_objects (account_name, storage, object_id) {
+        account_name -> Text,
+        storage -> Text,
+        object_id -> Text,
+        kind -> Text,
+        found_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    trash_manifests (repo_id, digest) {
+        repo_id -> BigInt,
+        digest -> Text,
+        media_type -> Text,
+        content -> Binary,
+        subject_digest -> Nullable<Text>,
+        pushed_at -> Timestamp,
+        last_pulled_at -> Nullable<Timestamp>,
+        tags -> Text,
+        deleted_at -> Timestamp,
+        deleted_by -> Text,
+        deleted_with -> Nullable<Text>,
+        purge_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    trash_blob_refs (repo_id, digest, blob_id) {
+        repo_id -> BigInt,
+        digest -> Text,
+        blob_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    tag_history (id) {
+        id -> BigInt,
+        repo_id -> BigInt,
+        tag -> Text,
+        digest -> Nullable<Text>,
+        changed_at -> Timestamp,
+        changed_by -> Text,
+    }
+}
+
+diesel::table! {
+    legal_holds (repo_id, tag) {
+        repo_id -> BigInt,
+        tag -> Text,
+        hold_until -> Timestamp,
+        reason -> Text,
+        placed_by -> Text,
+        placed_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(repos -> accounts (account_name));
 diesel::joinable!(blobs -> accounts (account_name));
 diesel::joinable!(blob_chunks -> blobs (blob_id));
@@ -284,6 +352,9 @@ diesel::joinable!(upload_chunks -> uploads (upload_id));
 diesel::joinable!(manifests -> repos (repo_id));
 diesel::joinable!(tags -> repos (repo_id));
 diesel::joinable!(robots -> accounts (account_name));
+diesel::joinable!(trash_manifests -> repos (repo_id));
+diesel::joinable!(tag_history -> repos (repo_id));
+diesel::joinable!(legal_holds -> repos (repo_id));
 diesel::joinable!(storage_moves -> accounts (account_name));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -311,4 +382,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_chain,
     audit_heads,
     audit_sinks,
+    unknown_objects,
+    trash_manifests,
+    trash_blob_refs,
+    tag_history,
+    legal_holds,
 );

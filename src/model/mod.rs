@@ -9,6 +9,7 @@ pub mod expression;
 pub mod gc_policy;
 pub mod identity;
 pub mod invalid_field;
+pub mod janitor_settings;
 pub mod listing;
 pub mod pattern;
 pub mod permission;

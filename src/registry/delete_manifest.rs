@@ -25,6 +25,7 @@ impl Registry {
         reference: &Reference,
     ) -> Result<()> {
         let (name, reference, now) = (access.name().clone(), reference.clone(), self.clock.now());
+        let keep_until = now + self.settings.janitor.grace;
         let event = self.reference_event(access, AuditAction::ManifestDelete, &reference);
         let deleted = self
             .db
@@ -43,7 +44,7 @@ impl Registry {
                     Reference::Digest(digest) => digest,
                 };
                 refuse_manifest_delete(conn, &repo, &name.repo, digest)?;
-                match manifest_delete(conn, &repo, digest, now)? {
+                match manifest_delete(conn, &repo, digest, (now, keep_until))? {
                     ManifestDelete::Missing => Err(unknown()),
                     ManifestDelete::InUse { by } => Err(Error::with_message(
                         Code::InUse,

@@ -24,6 +24,7 @@ mod delete_manifest;
 pub mod explain;
 mod health;
 mod info;
+mod janitor_times;
 mod login;
 mod loose_objects;
 mod manifest_rules;
@@ -75,7 +76,7 @@ use crate::{
     clock::Clock,
     db::Db,
     ids::Ids,
-    model::{quota::Limits, revocation::Revocations},
+    model::{janitor_settings::JanitorSettings, quota::Limits, revocation::Revocations},
 };
 
 /// Bounds and times that the configuration sets.
@@ -105,6 +106,8 @@ pub struct Settings {
     pub audit_keep: Option<Duration>,
     /// How often somebody may pull and push.
     pub rate_limits: RateLimitSettings,
+    /// How long what nobody needs stays, and how often what is there is looked at.
+    pub janitor: JanitorSettings,
 }
 
 /// Which clients fetch blobs from the object store directly, where it can be done.

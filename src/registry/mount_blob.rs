@@ -40,6 +40,7 @@ impl Registry {
                 continue;
             }
             let (name, digest) = (access.name().clone(), digest.clone());
+            let keep_until = self.blob_times().keep_until;
             let event = self.repo_event(access, AuditAction::BlobMount).of(&digest);
             let event = event.named(from.to_string());
             let is_mounted = self
@@ -47,7 +48,7 @@ impl Registry {
                 .write(move |conn| {
                     let target = repo_ensure(conn, &name)?;
                     target.account.settings.refuse_in_maintenance()?;
-                    let is_mounted = blob_mount_from(conn, &from, &target, &digest)?;
+                    let is_mounted = blob_mount_from(conn, &from, &target, (&digest, keep_until))?;
                     if is_mounted {
                         audit_append(conn, &event.on(&target.account))?;
                     }

@@ -111,7 +111,7 @@ impl Registry {
         if actual != *digest {
             return self.refuse_upload(upload, objects, digest, &actual).await;
         }
-        let (digest, now, last) = (digest.clone(), self.clock.now(), written.chunks);
+        let (digest, times, last) = (digest.clone(), self.blob_times(), written.chunks);
         let event = self.repo_event(access, AuditAction::BlobPush).of(&digest);
         let finished = self
             .db
@@ -123,11 +123,11 @@ impl Registry {
                     return Err(overtaken());
                 }
                 let chunks = [stored_before.as_slice(), &last].concat();
-                let put = blob_put(conn, &upload.repo, &digest, &chunks, now)?;
+                let put = blob_put(conn, &upload.repo, (&digest, &chunks), times)?;
                 let before: u64 = stored_before.iter().map(|chunk| chunk.size_bytes).sum();
                 let mut objects = Vec::new();
                 if put == BlobPut::Known {
-                    objects = loosen(conn, &upload, stored_before, now)?;
+                    objects = loosen(conn, &upload, stored_before, times.now)?;
                     objects.extend(last.iter().map(chunk_object));
                 }
                 settle(conn, &upload.repo.account, (put, &last), before)?;
@@ -183,13 +183,13 @@ impl Registry {
             self.objects_delete(&account, objects).await;
             return Err(wrong_digest(digest, &actual));
         }
-        let (digest, now, chunks) = (digest.clone(), self.clock.now(), written.chunks);
+        let (digest, times, chunks) = (digest.clone(), self.blob_times(), written.chunks);
         let event = self.repo_event(access, AuditAction::BlobPush).of(&digest);
         let put = self
             .db
             .write(move |conn| {
                 audit_append(conn, &event.on(&repo.account))?;
-                let put = blob_put(conn, &repo, &digest, &chunks, now)?;
+                let put = blob_put(conn, &repo, (&digest, &chunks), times)?;
                 settle(conn, &repo.account, (put, &chunks), 0)?;
                 Ok(put)
             })
@@ -199,7 +199,7 @@ impl Registry {
                 self.objects_delete(&account, objects).await;
                 Ok(())
             }
-            Ok(BlobPut::Stored) => Ok(()),
+            Ok(BlobPut::Stored | BlobPut::Healed) => Ok(()),
             Err(error) => self.delete_if_refused(&account, objects, Err(error)).await,
         }
     }
@@ -305,9 +305,12 @@ fn settle(
 ) -> Result<()> {
     let mut change = Amounts::reserved(-as_i64(before));
     match put {
-        BlobPut::Stored => {
+        BlobPut::Stored | BlobPut::Healed => {
             let size_bytes: u64 = last.iter().map(|chunk| chunk.size_bytes).sum();
-            change.bytes = as_i64(before + size_bytes);
+            // Content that takes the place of broken content has been counted.
+            if put == BlobPut::Stored {
+                change.bytes = as_i64(before + size_bytes);
+            }
             for chunk in last {
                 change.reserved_bytes -= adopt(conn, chunk)?;
             }

@@ -172,7 +172,7 @@ impl Registry {
         let body = stream::iter([Ok(content.clone())]).boxed();
         self.object_write(&account, &object, Some(content.len() as u64), body)
             .await??;
-        let now = self.clock.now();
+        let times = self.manifest_times();
         let (stored, defaults) = (object.clone(), self.settings.quota_defaults);
         let inserted = self
             .db
@@ -192,8 +192,8 @@ impl Registry {
                     blob_ids,
                     children,
                 };
-                let inserted = manifest_insert(conn, &tagging.repo, &new, now)?;
-                tagging.put(conn, now)?;
+                let inserted = manifest_insert(conn, &tagging.repo, &new, times)?;
+                tagging.put(conn, times.now)?;
                 if inserted {
                     quota_take_manifest(conn, &tagging.repo, &new, &defaults)?;
                 }

@@ -1,0 +1,207 @@
+//! Through which repositories blobs can be reached, and which of these mounts nobody uses.
+//!
+//! A mount is used while a manifest of its repository needs the blob, or a deleted one that can come back. `is_used` says
+//! so and is changed by those who store and delete manifests, with the mount's row held; what it says only finds work:
+//! [`mounts_sweep`] looks for itself before it takes a mount away. A mount that is not used stays until `keep_until`, for
+//! somebody may be about to push a manifest. Rows are held in this order: blobs, manifests, mounts, books.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+
+use super::{
+    Conn,
+    blobs::blobs_remove,
+    dialect::on_backend,
+    loose_objects::LooseObject,
+    schema::{blob_mounts, blobs, manifest_blob_refs, trash_blob_refs},
+    stored,
+};
+use crate::{error::Result, oci::AccountName};
+
+/// Makes a blob reachable through a repository, and keeps the mount until `keep_until` at least.
+pub(super) fn mount_put(
+    conn: &mut Conn,
+    (repo_id, blob_id): (i64, i64),
+    keep_until: DateTime<Utc>,
+) -> Result<()> {
+    let keep_until = keep_until.naive_utc();
+    on_backend!(conn, |c| diesel::insert_into(blob_mounts::table)
+        .values((
+            blob_mounts::repo_id.eq(repo_id),
+            blob_mounts::blob_id.eq(blob_id),
+            blob_mounts::is_used.eq(false),
+            blob_mounts::keep_until.eq(keep_until),
+        ))
+        .on_conflict((blob_mounts::repo_id, blob_mounts::blob_id))
+        .do_nothing()
+        .execute(c))?;
+    mount_keep(conn, (repo_id, blob_id), keep_until.and_utc())
+}
+
+/// Keeps a mount until `keep_until` at least, if it is there.
+pub fn mount_keep(conn: &mut Conn, mount: (i64, i64), keep_until: DateTime<Utc>) -> Result<()> {
+    let mount = blob_mounts::table
+        .find(mount)
+        .filter(blob_mounts::keep_until.lt(keep_until.naive_utc()));
+    diesel::update(mount)
+        .set(blob_mounts::keep_until.eq(keep_until.naive_utc()))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A manifest of the repository needs these blobs from now on: who kept the mounts for it has got what he wanted. The
+/// numbers are in order.
+pub(super) fn mounts_use(
+    conn: &mut Conn,
+    repo_id: i64,
+    blob_ids: &[i64],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    for blob_id in blob_ids {
+        diesel::update(blob_mounts::table.find((repo_id, *blob_id)))
+            .set((
+                blob_mounts::is_used.eq(true),
+                blob_mounts::keep_until.eq(now.naive_utc()),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Holds mounts until the transaction ends. Whoever takes references away calls it before, with the numbers in order:
+/// of two that take the last ones away, the second sees what the first has done. SQLite has one writer anyway.
+pub(super) fn mounts_lock(conn: &mut Conn, repo_id: i64, blob_ids: &[i64]) -> Result<()> {
+    if let Conn::Postgres(c) = conn {
+        for blob_id in blob_ids {
+            let mount = blob_mounts::table.find((repo_id, *blob_id));
+            let _held: Option<i64> = mount
+                .select(blob_mounts::blob_id)
+                .for_update()
+                .first(c)
+                .optional()?;
+        }
+    }
+    Ok(())
+}
+
+/// References to these blobs are gone, whose mounts are held: those that nothing else in the repository needs stay until
+/// `keep_until` at least.
+pub(super) fn mounts_release(
+    conn: &mut Conn,
+    repo_id: i64,
+    blob_ids: &[i64],
+    keep_until: DateTime<Utc>,
+) -> Result<()> {
+    for blob_id in blob_ids {
+        if !is_needed(conn, (repo_id, *blob_id))? {
+            diesel::update(blob_mounts::table.find((repo_id, *blob_id)))
+                .set(blob_mounts::is_used.eq(false))
+                .execute(conn)?;
+            mount_keep(conn, (repo_id, *blob_id), keep_until)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a manifest of the repository, or one of its trash, needs the blob.
+fn is_needed(conn: &mut Conn, (repo_id, blob_id): (i64, i64)) -> Result<bool> {
+    let by_manifests = manifest_blob_refs::table
+        .filter(manifest_blob_refs::repo_id.eq(repo_id))
+        .filter(manifest_blob_refs::blob_id.eq(blob_id));
+    let by_trash = trash_blob_refs::table
+        .filter(trash_blob_refs::repo_id.eq(repo_id))
+        .filter(trash_blob_refs::blob_id.eq(blob_id));
+    let needed = diesel::dsl::exists(by_manifests).or(diesel::dsl::exists(by_trash));
+    Ok(diesel::select(needed).get_result(conn)?)
+}
+
+/// What a sweep of mounts took away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MountsSwept {
+    /// How many mounts were looked at; with as many as the limit there may be more.
+    pub seen: usize,
+    /// How many were taken away.
+    pub mounts: usize,
+    /// How many blobs went with them.
+    pub blobs: usize,
+    /// The objects of these blobs, for each account: to be deleted now.
+    pub objects: BTreeMap<AccountName, Vec<LooseObject>>,
+}
+
+/// Takes up to `limit` mounts away that nobody uses and nobody has kept for longer than now, and the blobs that cannot
+/// be reached any more. What another node is just looking at is left to it.
+pub fn mounts_sweep(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<MountsSwept> {
+    let due: Vec<(i64, i64)> = blob_mounts::table
+        .filter(blob_mounts::is_used.eq(false))
+        .filter(blob_mounts::keep_until.le(now.naive_utc()))
+        .order(blob_mounts::keep_until)
+        .limit(limit)
+        .select((blob_mounts::blob_id, blob_mounts::repo_id))
+        .load(conn)?;
+    let mut swept = MountsSwept {
+        seen: due.len(),
+        ..MountsSwept::default()
+    };
+    let mut mounts = due;
+    mounts.sort_unstable();
+    let mut unmounted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for of_blob in mounts.chunk_by(|a, b| a.0 == b.0) {
+        let blob_id = of_blob[0].0;
+        let Some(account) = blob_take(conn, blob_id)? else {
+            continue;
+        };
+        for (_, repo_id) in of_blob {
+            swept.mounts += usize::from(mount_sweep(conn, (*repo_id, blob_id), now)?);
+        }
+        let mounts = blob_mounts::table.filter(blob_mounts::blob_id.eq(blob_id));
+        let is_mounted: bool = diesel::select(diesel::dsl::exists(mounts)).get_result(conn)?;
+        if !is_mounted {
+            unmounted.entry(account).or_default().push(blob_id);
+        }
+    }
+    // In the order of the accounts, since each has a book.
+    for (account, blob_ids) in unmounted {
+        let account: AccountName = stored(&account)?;
+        swept.blobs += blob_ids.len();
+        let objects = blobs_remove(conn, &account, &blob_ids, now)?;
+        swept.objects.insert(account, objects);
+    }
+    Ok(swept)
+}
+
+/// The account of a blob that is held until the transaction ends; `None` if it is gone, or somebody else holds it.
+fn blob_take(conn: &mut Conn, blob_id: i64) -> Result<Option<String>> {
+    let query = blobs::table.find(blob_id).select(blobs::account_name);
+    Ok(match conn {
+        Conn::Postgres(c) => query.for_update().skip_locked().first(c).optional()?,
+        Conn::Sqlite(c) => query.first(c).optional()?,
+    })
+}
+
+/// Takes a mount away whose blob is held, if it is still due and really not used.
+fn mount_sweep(conn: &mut Conn, mount: (i64, i64), now: DateTime<Utc>) -> Result<bool> {
+    mounts_lock(conn, mount.0, &[mount.1])?;
+    if is_needed(conn, mount)? {
+        diesel::update(blob_mounts::table.find(mount))
+            .set(blob_mounts::is_used.eq(true))
+            .execute(conn)?;
+        return Ok(false);
+    }
+    let due = blob_mounts::table
+        .find(mount)
+        .filter(blob_mounts::keep_until.le(now.naive_utc()));
+    Ok(diesel::delete(due).execute(conn)? == 1)
+}
+
+/// Since when the mount that is due for longest has been due.
+pub fn mounts_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<chrono::NaiveDateTime> = blob_mounts::table
+        .filter(blob_mounts::is_used.eq(false))
+        .order(blob_mounts::keep_until)
+        .select(blob_mounts::keep_until)
+        .first(conn)
+        .optional()?;
+    Ok(at.map(|at| at.and_utc()))
+}

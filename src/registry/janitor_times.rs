@@ -1,0 +1,46 @@
+//! When the janitor has to look at something again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Registry;
+use crate::db::blobs::PushTimes;
+
+/// The last second that both databases keep and sort.
+const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+    Some(at) => at,
+    None => DateTime::UNIX_EPOCH,
+};
+
+impl Registry {
+    /// The times of a push of a blob.
+    pub(super) fn blob_times(&self) -> PushTimes {
+        self.push_times(self.settings.janitor.blob_validation)
+    }
+
+    /// The times of a push of a manifest.
+    pub(super) fn manifest_times(&self) -> PushTimes {
+        self.push_times(self.settings.janitor.manifest_validation)
+    }
+
+    fn push_times(&self, validation: Option<Duration>) -> PushTimes {
+        let now = self.clock.now();
+        PushTimes {
+            now,
+            keep_until: now + self.settings.janitor.unused_blobs,
+            validate_at: self.next_validation(validation),
+        }
+    }
+
+    /// When content is to be looked at again; far away if it is not.
+    pub(super) fn next_validation(&self, every: Option<Duration>) -> DateTime<Utc> {
+        every.map_or(NEVER, |every| self.after(every))
+    }
+
+    /// When to do something again that is done so often: a tenth of the time sooner or later, so that what began
+    /// together does not stay together.
+    pub(super) fn after(&self, every: Duration) -> DateTime<Utc> {
+        self.clock.now() + self.ids.jittered(every)
+    }
+}
