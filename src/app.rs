@@ -30,13 +30,16 @@ use crate::{
     db::{Db, DbConfig},
     error::Error,
     ids::Ids,
-    janitor,
+    janitor::Janitor,
     registry::{
         Backend, Backends, Downloads, MoveSettings, Parts, RateLimitSettings, Registry, Settings,
         bootstrap::FirstStart, pull_log, revoke,
     },
     telemetry::Metrics,
 };
+
+/// How long the jobs of a process that stops may take to end their tasks.
+const JANITOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The registry cannot start, with the way out.
 #[derive(Debug, thiserror::Error)]
@@ -256,12 +259,11 @@ impl App {
         };
         let flusher = tokio::spawn(flush_pulls(Arc::clone(&self.registry)));
         let revoker = tokio::spawn(watch_revocations(Arc::clone(&self.registry)));
-        let jobs = janitor::start(&self.registry);
+        let janitor = Janitor::start(&self.registry, &self.metrics);
         let served = api::serve(api, options, listeners, stop).await;
         flusher.abort();
         revoker.abort();
-        // A job can be cut off anywhere; another node, or this one after its next start, goes on.
-        drop(jobs);
+        janitor.stop(JANITOR_PATIENCE).await;
         if let Err(error) = self.registry.pulls_flush().await {
             warn!(error = ?error, "the last pulls were not noted");
         }

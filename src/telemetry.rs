@@ -59,6 +59,12 @@ pub struct Metrics {
     pub audit_undelivered: IntGaugeVec,
     /// How often a sink has failed since it last took some.
     pub audit_failures: IntGaugeVec,
+    /// Tasks of jobs that were done, by job and outcome (`success`, `failure`).
+    pub janitor_tasks: IntCounterVec,
+    /// How long they took.
+    pub janitor_seconds: HistogramVec,
+    /// For how long the task of a job has been due that is due for longest.
+    pub janitor_overdue: IntGaugeVec,
 }
 
 /// From a millisecond to the minutes that a large blob takes.
@@ -113,6 +119,22 @@ impl Metrics {
                 ),
                 &["sink"],
             )?,
+            janitor_tasks: IntCounterVec::new(
+                Opts::new("kontor_janitor_tasks_total", "Tasks of jobs that were done."),
+                &["job", "outcome"],
+            )?,
+            janitor_seconds: histogram(
+                "kontor_janitor_task_seconds",
+                "Time that tasks of jobs took.",
+                &["job"],
+            )?,
+            janitor_overdue: IntGaugeVec::new(
+                Opts::new(
+                    "kontor_janitor_overdue_seconds",
+                    "For how long the task of a job has been due that is due for longest.",
+                ),
+                &["job"],
+            )?,
         };
         let build = IntGauge::with_opts(
             Opts::new("kontor_build_info", "Always 1; the version is the label.")
@@ -135,7 +157,17 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.storage_seconds.clone()))?;
-        for gauge in [&metrics.audit_undelivered, &metrics.audit_failures] {
+        metrics
+            .registry
+            .register(Box::new(metrics.janitor_tasks.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.janitor_seconds.clone()))?;
+        for gauge in [
+            &metrics.audit_undelivered,
+            &metrics.audit_failures,
+            &metrics.janitor_overdue,
+        ] {
             metrics.registry.register(Box::new(gauge.clone()))?;
         }
         Ok(metrics)

@@ -153,12 +153,17 @@ pub fn account_update(conn: &mut Conn, account: &Account) -> Result<i64> {
     Ok(version)
 }
 
-/// Marks an account so that nothing new gets into it.
-pub fn account_mark_deleting(conn: &mut Conn, name: &AccountName) -> Result<()> {
+/// Marks an account so that nothing new gets into it. The janitor goes on with the deletion from `next_at` on.
+pub fn account_mark_deleting(
+    conn: &mut Conn,
+    name: &AccountName,
+    next_at: DateTime<Utc>,
+) -> Result<()> {
     diesel::update(accounts::table.find(name.as_str()))
         .filter(accounts::is_deleting.eq(false))
         .set((
             accounts::is_deleting.eq(true),
+            accounts::next_deletion_at.eq(Some(next_at.naive_utc())),
             accounts::version.eq(accounts::version + 1),
         ))
         .execute(conn)?;
@@ -169,4 +174,38 @@ pub fn account_mark_deleting(conn: &mut Conn, name: &AccountName) -> Result<()> 
 pub fn account_delete(conn: &mut Conn, name: &AccountName) -> Result<()> {
     diesel::delete(accounts::table.find(name.as_str())).execute(conn)?;
     book_forget(conn, name)
+}
+
+/// Since when the deletion that is due for longest has been due.
+pub fn account_deletion_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<Option<chrono::NaiveDateTime>> = accounts::table
+        .filter(accounts::next_deletion_at.is_not_null())
+        .order(accounts::next_deletion_at)
+        .select(accounts::next_deletion_at)
+        .first(conn)
+        .optional()?;
+    Ok(at.flatten().map(|at| at.and_utc()))
+}
+
+/// Takes on the deletion that is due for longest until `lease`, when it is due again.
+pub fn account_deletion_claim(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+    lease: DateTime<Utc>,
+) -> Result<Option<Account>> {
+    let name: Option<String> = accounts::table
+        .filter(accounts::next_deletion_at.le(now.naive_utc()))
+        .order(accounts::next_deletion_at)
+        .select(accounts::name)
+        .first(conn)
+        .optional()?;
+    let Some(name) = name else { return Ok(None) };
+    let count = diesel::update(accounts::table.find(&name))
+        .filter(accounts::next_deletion_at.le(now.naive_utc()))
+        .set(accounts::next_deletion_at.eq(Some(lease.naive_utc())))
+        .execute(conn)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    account_find(conn, &stored(&name)?)
 }

@@ -15,10 +15,13 @@ use super::{
     blobs::blobs_remove,
     dialect::on_backend,
     loose_objects::LooseObject,
-    schema::{blob_mounts, blobs, manifest_blob_refs, trash_blob_refs},
+    schema::{blob_mounts, blobs, manifest_blob_refs, repos, trash_blob_refs},
     stored,
 };
-use crate::{error::Result, oci::AccountName};
+use crate::{
+    error::Result,
+    oci::{AccountName, Digest, FullRepoName},
+};
 
 /// Makes a blob reachable through a repository, and keeps the mount until `keep_until` at least.
 pub(super) fn mount_put(
@@ -48,6 +51,30 @@ pub fn mount_keep(conn: &mut Conn, mount: (i64, i64), keep_until: DateTime<Utc>)
     diesel::update(mount)
         .set(blob_mounts::keep_until.eq(keep_until.naive_utc()))
         .execute(conn)?;
+    Ok(())
+}
+
+/// Keeps blobs of repositories until `keep_until` at least, those that are there.
+pub fn mounts_keep(
+    conn: &mut Conn,
+    wanted: &[(FullRepoName, Digest)],
+    keep_until: DateTime<Utc>,
+) -> Result<()> {
+    for (name, digest) in wanted {
+        let mount: Option<(i64, i64)> = blob_mounts::table
+            .inner_join(repos::table)
+            .inner_join(blobs::table)
+            .filter(repos::account_name.eq(name.account.as_str()))
+            .filter(repos::name.eq(name.repo.as_str()))
+            .filter(blobs::account_name.eq(name.account.as_str()))
+            .filter(blobs::digest.eq(digest.as_str()))
+            .select((blob_mounts::repo_id, blob_mounts::blob_id))
+            .first(conn)
+            .optional()?;
+        if let Some(mount) = mount {
+            mount_keep(conn, mount, keep_until)?;
+        }
+    }
     Ok(())
 }
 
@@ -120,8 +147,6 @@ fn is_needed(conn: &mut Conn, (repo_id, blob_id): (i64, i64)) -> Result<bool> {
 /// What a sweep of mounts took away.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct MountsSwept {
-    /// How many mounts were looked at; with as many as the limit there may be more.
-    pub seen: usize,
     /// How many were taken away.
     pub mounts: usize,
     /// How many blobs went with them.
@@ -133,18 +158,14 @@ pub struct MountsSwept {
 /// Takes up to `limit` mounts away that nobody uses and nobody has kept for longer than now, and the blobs that cannot
 /// be reached any more. What another node is just looking at is left to it.
 pub fn mounts_sweep(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<MountsSwept> {
-    let due: Vec<(i64, i64)> = blob_mounts::table
+    let mut mounts: Vec<(i64, i64)> = blob_mounts::table
         .filter(blob_mounts::is_used.eq(false))
         .filter(blob_mounts::keep_until.le(now.naive_utc()))
         .order(blob_mounts::keep_until)
         .limit(limit)
         .select((blob_mounts::blob_id, blob_mounts::repo_id))
         .load(conn)?;
-    let mut swept = MountsSwept {
-        seen: due.len(),
-        ..MountsSwept::default()
-    };
-    let mut mounts = due;
+    let mut swept = MountsSwept::default();
     mounts.sort_unstable();
     let mut unmounted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for of_blob in mounts.chunk_by(|a, b| a.0 == b.0) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Conn,
     accounts::AccountRow,
-    as_i64, as_u64,
+    as_u64,
     blob_mounts::mount_put,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_note},
@@ -18,7 +18,7 @@ use super::{
     stored,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{account::Account, quota::Amounts},
     oci::{AccountName, Digest, FullRepoName},
 };
@@ -55,13 +55,16 @@ pub struct Blob {
     pub account: Account,
     /// Its length.
     pub size_bytes: u64,
+    /// Whether its content was found broken.
+    pub is_broken: bool,
     /// Its content, in order; empty for the empty blob.
     pub chunks: Vec<Chunk>,
 }
 
 /// The blob, if it can be reached through that repository.
 pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Result<Option<Blob>> {
-    let rows: Vec<(i64, i64, AccountRow, Option<ChunkRow>)> = blob_mounts::table
+    type Row = (i64, i64, bool, AccountRow, Option<ChunkRow>);
+    let rows: Vec<Row> = blob_mounts::table
         .inner_join(repos::table.inner_join(accounts::table))
         .inner_join(blobs::table.left_join(blob_chunks::table))
         .filter(repos::account_name.eq(name.account.as_str()))
@@ -73,6 +76,7 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
         .select((
             blobs::id,
             blobs::size_bytes,
+            blobs::validation_error.is_not_null(),
             AccountRow::as_select(),
             (
                 blob_chunks::object_id,
@@ -83,13 +87,14 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
         ))
         .load(conn)?;
     let mut found: Option<Blob> = None;
-    for (id, size, account, chunk) in rows {
+    for (id, size, is_broken, account, chunk) in rows {
         let blob = match &mut found {
             Some(blob) => blob,
             None => found.insert(Blob {
                 id,
                 account: account.into_account()?,
                 size_bytes: as_u64(size),
+                is_broken,
                 chunks: Vec::new(),
             }),
         };
@@ -98,102 +103,8 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
     Ok(found)
 }
 
-/// What became of the chunks that were offered to [`blob_put`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlobPut {
-    /// They are the blob's content now.
-    Stored,
-    /// They are the blob's content now, since what it had before was broken.
-    Healed,
-    /// The account had the blob already; the chunks are not needed.
-    Known,
-}
-
-/// The times of a push.
-#[derive(Debug, Clone, Copy)]
-pub struct PushTimes {
-    /// Now.
-    pub now: DateTime<Utc>,
-    /// How long a blob stays that no manifest needs yet.
-    pub keep_until: DateTime<Utc>,
-    /// When the content is read again.
-    pub validate_at: DateTime<Utc>,
-}
-
-/// Makes the blob exist in the repository's account and reachable through the repository.
-pub fn blob_put(
-    conn: &mut Conn,
-    repo: &Repo,
-    (digest, chunks): (&Digest, &[Chunk]),
-    times: PushTimes,
-) -> Result<BlobPut> {
-    let account = &repo.account.name;
-    // A blob can be deleted between the insert that found it and the lock: then it is inserted again.
-    for _ in 0..3 {
-        let inserted = blob_insert(conn, account, (digest, chunks), times)?;
-        if let Some((id, is_broken)) = blob_lock(conn, account, digest)? {
-            let put = match (inserted, is_broken) {
-                (true, _) => BlobPut::Stored,
-                (false, true) => BlobPut::Healed,
-                (false, false) => BlobPut::Known,
-            };
-            if put == BlobPut::Healed {
-                blob_heal(conn, (account, id), times)?;
-            }
-            if put != BlobPut::Known {
-                chunks_insert(conn, id, chunks)?;
-            }
-            mount_put(conn, (repo.id, id), times.keep_until)?;
-            return Ok(put);
-        }
-    }
-    Err(Error::unavailable(
-        "a blob was deleted as often as it was stored",
-    ))
-}
-
-fn blob_insert(
-    conn: &mut Conn,
-    account: &AccountName,
-    (digest, chunks): (&Digest, &[Chunk]),
-    times: PushTimes,
-) -> Result<bool> {
-    let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
-    let merge_at = (chunks.len() > 1).then_some(times.now.naive_utc());
-    let count = on_backend!(conn, |c| diesel::insert_into(blobs::table)
-        .values((
-            blobs::account_name.eq(account.as_str()),
-            blobs::digest.eq(digest.as_str()),
-            blobs::size_bytes.eq(as_i64(size_bytes)),
-            blobs::pushed_at.eq(times.now.naive_utc()),
-            blobs::next_validation_at.eq(times.validate_at.naive_utc()),
-            blobs::next_merge_at.eq(merge_at),
-        ))
-        .on_conflict((blobs::account_name, blobs::digest))
-        .do_nothing()
-        .execute(c))?;
-    Ok(count == 1)
-}
-
-/// Takes the broken content of a blob away; the caller gives it other chunks. What is left of it is deleted later.
-fn blob_heal(
-    conn: &mut Conn,
-    (account, blob_id): (&AccountName, i64),
-    times: PushTimes,
-) -> Result<()> {
-    chunks_loosen(conn, (account, blob_id), times.now)?;
-    diesel::delete(blob_chunks::table.filter(blob_chunks::blob_id.eq(blob_id))).execute(conn)?;
-    diesel::update(blobs::table.find(blob_id))
-        .set((
-            blobs::validation_error.eq(None::<String>),
-            blobs::next_validation_at.eq(times.validate_at.naive_utc()),
-        ))
-        .execute(conn)?;
-    Ok(())
-}
-
 /// Notes the objects of a blob as loose: its rows are about to go.
-fn chunks_loosen(
+pub(super) fn chunks_loosen(
     conn: &mut Conn,
     (account, blob_id): (&AccountName, i64),
     now: DateTime<Utc>,
@@ -219,24 +130,9 @@ fn chunks_loosen(
     Ok(objects)
 }
 
-fn chunks_insert(conn: &mut Conn, blob_id: i64, chunks: &[Chunk]) -> Result<()> {
-    for (number, chunk) in (0_i32..).zip(chunks) {
-        diesel::insert_into(blob_chunks::table)
-            .values((
-                blob_chunks::blob_id.eq(blob_id),
-                blob_chunks::number.eq(number),
-                blob_chunks::object_id.eq(chunk.object_id.to_string()),
-                blob_chunks::storage.eq(&chunk.storage),
-                blob_chunks::size_bytes.eq(as_i64(chunk.size_bytes)),
-            ))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
 /// The blob's number, and whether its content was found broken, with its row held until the transaction ends: mounting,
 /// referring and deleting must not pass one another. SQLite has one writer anyway.
-fn blob_lock(
+pub(super) fn blob_lock(
     conn: &mut Conn,
     account: &AccountName,
     digest: &Digest,
@@ -261,7 +157,7 @@ pub fn blob_hold(conn: &mut Conn, blob_id: i64) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Makes a blob of `from` reachable through `target` as well; `false` if it cannot be reached there.
+/// Makes a blob of `from` reachable through `target` as well; `false` if it cannot be reached there, or is broken.
 /// Both must lie in one account: content never crosses from one tenant's storage to another's.
 pub fn blob_mount_from(
     conn: &mut Conn,
@@ -272,7 +168,7 @@ pub fn blob_mount_from(
     if from.account != target.account.name {
         return Ok(false);
     }
-    let Some((blob_id, _)) = blob_lock(conn, &target.account.name, digest)? else {
+    let Some((blob_id, false)) = blob_lock(conn, &target.account.name, digest)? else {
         return Ok(false);
     };
     let is_there = diesel::select(diesel::dsl::exists(

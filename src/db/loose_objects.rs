@@ -206,3 +206,51 @@ pub fn loose_object_list(conn: &mut Conn, account: &AccountName) -> Result<Vec<L
         })
         .collect()
 }
+
+/// Takes up to `limit` objects for rubbish that were noted before `before` and are not kept, of any account: from now on
+/// nobody can adopt them. Their age begins anew, so that what cannot be deleted is not tried again at once.
+pub fn loose_objects_sweep_due(
+    conn: &mut Conn,
+    (now, before): (DateTime<Utc>, DateTime<Utc>),
+    limit: i64,
+) -> Result<BTreeMap<AccountName, Vec<LooseObject>>> {
+    let due = loose_objects::table
+        .filter(loose_objects::is_kept.eq(false))
+        .filter(loose_objects::noted_at.le(before.naive_utc()))
+        .order(loose_objects::noted_at)
+        .limit(limit)
+        .select((
+            loose_objects::account_name,
+            loose_objects::kind,
+            loose_objects::object_id,
+            loose_objects::storage,
+        ));
+    let rows: Vec<(String, String, String, String)> = match conn {
+        Conn::Postgres(c) => due.for_update().skip_locked().load(c)?,
+        Conn::Sqlite(c) => due.load(c)?,
+    };
+    let mut swept: BTreeMap<AccountName, Vec<LooseObject>> = BTreeMap::new();
+    for (account, kind, id, storage) in rows {
+        diesel::update(loose_objects::table.find(&id))
+            .set((
+                loose_objects::is_swept.eq(true),
+                loose_objects::noted_at.eq(now.naive_utc()),
+            ))
+            .execute(conn)?;
+        let key = key_of(&kind, &id)?;
+        let objects = swept.entry(stored(&account)?).or_default();
+        objects.push(LooseObject { key, storage });
+    }
+    Ok(swept)
+}
+
+/// When the oldest loose object that is not kept was noted.
+pub fn loose_objects_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<chrono::NaiveDateTime> = loose_objects::table
+        .filter(loose_objects::is_kept.eq(false))
+        .order(loose_objects::noted_at)
+        .select(loose_objects::noted_at)
+        .first(conn)
+        .optional()?;
+    Ok(at.map(|at| at.and_utc()))
+}

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Conn, as_u64,
     blob_mounts::{mounts_lock, mounts_release, mounts_use},
-    blobs::PushTimes,
+    blob_put::PushTimes,
     dialect::on_backend,
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     quotas::quota_return_manifest,

@@ -8,9 +8,11 @@
 pub mod accounts;
 pub mod audit;
 pub mod blob_mounts;
+pub mod blob_put;
 pub mod blobs;
 pub mod consistency;
 pub mod containers;
+pub mod content_checks;
 pub mod dialect;
 pub mod listings;
 pub mod loose_objects;
@@ -28,6 +30,7 @@ pub mod schema;
 pub mod secrets;
 pub mod storage_moves;
 pub mod tags;
+pub mod unknown_objects;
 pub mod uploads;
 pub mod users;
 

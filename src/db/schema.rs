@@ -355,6 +355,7 @@ diesel::joinable!(robots -> accounts (account_name));
 diesel::joinable!(trash_manifests -> repos (repo_id));
 diesel::joinable!(tag_history -> repos (repo_id));
 diesel::joinable!(legal_holds -> repos (repo_id));
+diesel::joinable!(containers -> accounts (account_name));
 diesel::joinable!(storage_moves -> accounts (account_name));
 
 diesel::allow_tables_to_appear_in_same_query!(

@@ -185,3 +185,16 @@ pub(super) fn move_count(
         .execute(conn)?;
     Ok(())
 }
+
+/// Since when the step that is due for longest has been due.
+pub fn move_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<Option<NaiveDateTime>> = storage_moves::table
+        .inner_join(accounts::table)
+        .filter(accounts::is_deleting.eq(false))
+        .filter(storage_moves::next_step_at.is_not_null())
+        .order(storage_moves::next_step_at)
+        .select(storage_moves::next_step_at)
+        .first(conn)
+        .optional()?;
+    Ok(at.flatten().map(|at| at.and_utc()))
+}

@@ -11,7 +11,7 @@ use super::{
     blobs::{Chunk, ChunkRow},
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     quotas::quota_settle,
-    repos::Repo,
+    repos::{Repo, full_name},
     schema::{accounts, repos, upload_chunks, uploads},
     stored,
 };
@@ -277,4 +277,46 @@ pub fn uploads_cancel_all(
     }
     diesel::delete(uploads::table.filter(uploads::repo_id.eq_any(of_account()))).execute(conn)?;
     Ok(released)
+}
+
+/// The upload that has rested for longest, if that is since before `before`, held until the transaction ends. What
+/// somebody else holds is left to him.
+pub fn upload_abandoned(
+    conn: &mut Conn,
+    before: DateTime<Utc>,
+) -> Result<Option<(FullRepoName, UploadId)>> {
+    let oldest = uploads::table
+        .inner_join(repos::table.inner_join(accounts::table))
+        .filter(accounts::is_deleting.eq(false))
+        .filter(uploads::updated_at.le(before.naive_utc()))
+        .order(uploads::updated_at)
+        .select((uploads::id, repos::account_name, repos::name));
+    let row: Option<(String, String, String)> = oldest.first(conn).optional()?;
+    let Some((id, account, repo)) = row else {
+        return Ok(None);
+    };
+    if let Conn::Postgres(c) = conn {
+        // It may have gone on since it was read.
+        let held = uploads::table
+            .find(&id)
+            .filter(uploads::updated_at.le(before.naive_utc()))
+            .select(uploads::id);
+        let held: Option<String> = held.for_update().skip_locked().first(c).optional()?;
+        if held.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((full_name(&account, &repo)?, stored(&id)?)))
+}
+
+/// Since when the upload that has rested for longest has done so.
+pub fn uploads_rest_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let at: Option<chrono::NaiveDateTime> = uploads::table
+        .inner_join(repos::table.inner_join(accounts::table))
+        .filter(accounts::is_deleting.eq(false))
+        .order(uploads::updated_at)
+        .select(uploads::updated_at)
+        .first(conn)
+        .optional()?;
+    Ok(at.map(|at| at.and_utc()))
 }

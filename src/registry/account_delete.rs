@@ -1,15 +1,22 @@
 //! Deleting an account: first its owner deletes the manifests, then this takes the rest, a step at a time.
 //!
-//! It can break off anywhere and be called again: what was noted as loose is deleted by the next call. What a newcomer
+//! It can break off anywhere and be called again: what was noted as loose is deleted by the next call, or by the janitor,
+//! which goes on with what a client does not. What a newcomer
 //! gets wrong: an account that is marked takes nothing new, but what was in it is there until its objects are gone.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Registry, caller::Actor, robots::robots_forget};
 use crate::{
     db::{
         Conn,
-        accounts::{account_delete, account_lock, account_mark_deleting},
+        accounts::{
+            account_delete, account_deletion_claim, account_deletion_due_since, account_lock,
+            account_mark_deleting,
+        },
         audit::audit_append,
         blobs::{blob_ids, blobs_remove},
         containers::container_list,
@@ -22,7 +29,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account::Account, audit::AuditAction, listing::RemainingManifests, permission::Permission,
+        account::Account, audit::{AuditAction, AuditEvent, AuditOutcome}, listing::RemainingManifests, permission::Permission,
         precondition::Precondition, quota::Amounts, revocation::Revoked,
     },
     oci::AccountName,
@@ -33,6 +40,9 @@ const BLOBS_PER_STEP: i64 = 200;
 
 /// How many steps one request takes: a client should not have to wait for minutes.
 const STEPS_PER_REQUEST: usize = 10;
+
+/// When the janitor goes on with a deletion whose client did not wait for its end.
+const DELETION_PAUSE: Duration = Duration::from_secs(60);
 
 /// How many of the manifests that are in the way a client is told.
 pub(super) const MANIFESTS_TOLD: i64 = 10;
@@ -51,6 +61,7 @@ impl Registry {
             .await?
             .account;
         let (wanted, owner) = (name.clone(), account.clone());
+        let next_at = self.clock.now() + DELETION_PAUSE;
         self.db
             .write(move |conn| {
                 let now = account_lock(conn, &wanted)?;
@@ -63,20 +74,53 @@ impl Registry {
                 if remaining.count > 0 {
                     return Err(still_has("account", &remaining));
                 }
-                account_mark_deleting(conn, &wanted)
+                account_mark_deleting(conn, &wanted, next_at)
             })
             .await?;
-        self.account_empty(&account).await?;
-        let wanted = name.clone();
+        let event = self.event(who, AuditAction::AccountDelete).on(&account);
+        self.account_delete_rest(&account, event).await
+    }
+
+    /// Since when the deletion of an account has been due to go on, or when the first one will be.
+    pub(super) async fn deletions_due_since(&self) -> Result<Option<DateTime<Utc>>> {
+        self.db.read(account_deletion_due_since).await
+    }
+
+    /// Goes on with the deletion that is due for longest; `false` if none is. One that fails, or needs more steps, is due
+    /// again after a while.
+    pub(super) async fn account_delete_go_on(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let claimed = self
+            .db
+            .write(move |conn| account_deletion_claim(conn, now, now + DELETION_PAUSE))
+            .await?;
+        let Some(account) = claimed else {
+            return Ok(false);
+        };
+        let event = self.own_event(AuditAction::AccountDelete).on(&account);
+        let event = event.ended(
+            AuditOutcome::Success,
+            "the rest of a deletion that was asked for before",
+        );
+        match self.account_delete_rest(&account, event).await {
+            // There is more of it.
+            Err(error) if error.code() == Code::Conflict => Ok(true),
+            deleted => deleted.map(|()| true),
+        }
+    }
+
+    /// Takes what is left in an account that is marked, and then the account.
+    async fn account_delete_rest(&self, account: &Account, event: AuditEvent) -> Result<()> {
+        self.account_empty(account).await?;
+        let wanted = account.name.clone();
         let storages = self
             .db
             .read(move |conn| container_list(conn, &wanted))
             .await?;
         for storage in storages {
-            self.container_release(&account, &storage).await?;
+            self.container_release(account, &storage).await?;
         }
-        let wanted = name.clone();
-        let event = self.event(who, AuditAction::AccountDelete).on(&account);
+        let (wanted, account) = (account.name.clone(), account.clone());
         self.write_and_revoke(move |conn| {
             deleting_lock(conn, &account)?;
             audit_append(conn, &event)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::Registry;
-use crate::db::blobs::PushTimes;
+use crate::db::blob_put::PushTimes;
 
 /// The last second that both databases keep and sort.
 const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
@@ -41,6 +41,11 @@ impl Registry {
     /// When to do something again that is done so often: a tenth of the time sooner or later, so that what began
     /// together does not stay together.
     pub(super) fn after(&self, every: Duration) -> DateTime<Utc> {
-        self.clock.now() + self.ids.jittered(every)
+        self.clock.now() + self.jittered(every)
+    }
+
+    /// A time, or up to a tenth more or less of it.
+    pub fn jittered(&self, time: Duration) -> Duration {
+        self.ids.jittered(time)
     }
 }

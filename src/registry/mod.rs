@@ -25,9 +25,11 @@ pub mod explain;
 mod health;
 mod info;
 mod janitor_times;
+pub mod jobs;
 mod login;
 mod loose_objects;
 mod manifest_rules;
+mod merge_chunks;
 mod mount_blob;
 pub mod move_account;
 mod move_copy;
@@ -48,9 +50,15 @@ mod reservation;
 pub mod revoke;
 pub mod robots;
 mod service_login;
+mod sweep_mounts;
+mod sweep_objects;
+mod sweep_storage;
+mod sweep_uploads;
 mod tags;
 pub mod tokens;
 pub mod users;
+mod validate_blobs;
+mod validate_manifests;
 
 use std::{
     sync::{Arc, RwLock},
@@ -62,7 +70,7 @@ use ipnet::IpNet;
 use audit::AuditBuffer;
 pub use backends::{Backend, Backends};
 pub use move_account::MoveSettings;
-use pull_log::PullLog;
+use pull_log::{PullLog, WantedBlobs};
 pub use rate_limits::RateLimitSettings;
 use rate_limits::RateLimits;
 pub use users::DbUsers;
@@ -161,6 +169,7 @@ pub struct Registry {
     ids: Ids,
     settings: Settings,
     pulls: PullLog,
+    wanted: WantedBlobs,
     /// What metrics show, so that a scrape costs nothing.
     books: tokio::sync::Mutex<quotas::BooksRead>,
     audit_sinks: Vec<Arc<dyn AuditSink>>,
@@ -198,6 +207,7 @@ impl Registry {
             rate_limits: RateLimits::new(settings.rate_limits),
             settings,
             pulls: PullLog::default(),
+            wanted: WantedBlobs::default(),
             books: tokio::sync::Mutex::default(),
             audit_sinks,
             audit_buffer: AuditBuffer::default(),

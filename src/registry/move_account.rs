@@ -24,7 +24,9 @@ use crate::{
         containers::{container_claim, container_forget, container_list, container_note},
         loose_objects::{loose_object_counts, loose_objects_sweep},
         relocate::elsewhere,
-        storage_moves::{move_advance, move_claim, move_find, move_renew, move_start},
+        storage_moves::{
+            move_advance, move_claim, move_due_since, move_find, move_renew, move_start,
+        },
     },
     error::{Code, Error, Result},
     model::{
@@ -139,6 +141,11 @@ impl Registry {
                 }))
             })
             .await
+    }
+
+    /// Since when a step has been due, or when the first one will be.
+    pub(super) async fn moves_due_since(&self) -> Result<Option<DateTime<Utc>>> {
+        self.db.read(move_due_since).await
     }
 
     /// Takes on the step that is due for longest, if there is one.

@@ -65,9 +65,17 @@ pub enum BlobContent {
 }
 
 impl Registry {
-    /// The length of a blob.
+    /// The length of a blob. Who may be about to push is told that a broken one is not there, and sends it again; and
+    /// one that is there is kept for the manifest that is to come.
     pub async fn blob_size(&self, access: &RepoAccess<Pull>, digest: &Digest) -> Result<u64> {
-        Ok(self.blob_get(access, digest).await?.size_bytes)
+        let blob = self.blob_get(access, digest).await?;
+        if access.caller().may_be_pushing(access.name()) {
+            if blob.is_broken {
+                return Err(Error::new(Code::BlobUnknown));
+            }
+            self.wanted.note(access.name(), digest);
+        }
+        Ok(blob.size_bytes)
     }
 
     /// Opens a blob, or the part that is asked for.
@@ -127,6 +135,18 @@ impl Registry {
         Err(Error::internal(format!(
             "an object of blob {digest} is missing; `kontor check` tells which"
         )))
+    }
+
+    /// The content of a blob, from its first byte to its last.
+    pub(super) async fn blob_open(&self, blob: Blob) -> Result<ByteStream> {
+        let (digest_of, size_bytes) = (blob.id, blob.size_bytes);
+        match self.open(blob, 0..size_bytes).await {
+            Ok(body) => Ok(body),
+            Err(Opened::Failed(error)) => Err(error),
+            Err(Opened::Gone) => Err(Error::unavailable(format!(
+                "an object of blob number {digest_of} is missing"
+            ))),
+        }
     }
 
     async fn blob_content(
@@ -290,7 +310,13 @@ impl Reader {
         }
         let id = self.blob_id;
         let chunks = self.db.read(move |conn| blob_chunks_of(conn, id)).await?;
-        part.chunk = chunks.into_iter().nth(part.number).ok_or_else(missing)?;
+        // The chunk may have been moved, or merged with others: what counts is the place in the blob.
+        let place = part.start + part.range.start..part.start + part.range.end;
+        let parts = parts_of(&chunks, &place);
+        let [now] = parts.as_slice() else {
+            return Err(missing());
+        };
+        part = now.clone();
         match self.read(&part).await {
             Ok(body) => Ok(body),
             Err(Opened::Failed(error)) => Err(error),
@@ -302,8 +328,8 @@ impl Reader {
 /// A part of a chunk.
 #[derive(Clone)]
 struct Part {
-    /// Which of the blob's chunks.
-    number: usize,
+    /// Where the chunk begins in the blob.
+    start: u64,
     chunk: Chunk,
     range: Range<u64>,
 }
@@ -312,12 +338,12 @@ struct Part {
 fn parts_of(chunks: &[Chunk], range: &Range<u64>) -> Vec<Part> {
     let mut start = 0;
     let mut parts = Vec::new();
-    for (number, chunk) in chunks.iter().enumerate() {
+    for chunk in chunks {
         let end = start + chunk.size_bytes;
         let (from, to) = (range.start.max(start), range.end.min(end));
         if from < to {
             parts.push(Part {
-                number,
+                start,
                 chunk: chunk.clone(),
                 range: from - start..to - start,
             });

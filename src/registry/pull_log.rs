@@ -1,8 +1,9 @@
 //! When manifests were last pulled: collected in memory, written every few seconds in one transaction.
-//! A pull must not wait for a write. A crash loses some seconds of it, which no rule depends on.
+//! A pull must not wait for a write. A crash loses some seconds of it, which no rule depends on. The same for blobs that
+//! somebody who may push has looked up: they are about to be part of a manifest.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -10,9 +11,12 @@ use std::{
 
 use super::Registry;
 use crate::{
-    db::manifests::{Pull, pulls_note},
+    db::{
+        blob_mounts::mounts_keep,
+        manifests::{Pull, pulls_note},
+    },
     error::Result,
-    oci::Digest,
+    oci::{Digest, FullRepoName},
 };
 
 /// How often the pulls are written.
@@ -25,6 +29,29 @@ type Key = (i64, Digest, Option<String>);
 
 #[derive(Debug, Default)]
 pub(super) struct PullLog(Mutex<HashMap<Key, Pull>>);
+
+/// A blob of a repository.
+type Wanted = (FullRepoName, Digest);
+
+/// Blobs that somebody is about to push a manifest with.
+#[derive(Debug, Default)]
+pub(super) struct WantedBlobs(Mutex<HashSet<Wanted>>);
+
+impl WantedBlobs {
+    pub(super) fn note(&self, name: &FullRepoName, digest: &Digest) {
+        let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted.len() < MAX_PULLS {
+            wanted.insert((name.clone(), digest.clone()));
+        }
+    }
+
+    fn take(&self) -> Vec<Wanted> {
+        let taken = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut wanted: Vec<_> = taken.into_iter().collect();
+        wanted.sort();
+        wanted
+    }
+}
 
 impl PullLog {
     pub(super) fn note(&self, pull: Pull) {
@@ -45,12 +72,18 @@ impl PullLog {
 }
 
 impl Registry {
-    /// Writes the pulls that were collected.
+    /// Writes the pulls that were collected, and keeps the blobs that somebody is about to push a manifest with.
     pub async fn pulls_flush(&self) -> Result<()> {
-        let pulls = self.pulls.take();
-        if pulls.is_empty() {
+        let (pulls, wanted) = (self.pulls.take(), self.wanted.take());
+        if pulls.is_empty() && wanted.is_empty() {
             return Ok(());
         }
-        self.db.write(move |conn| pulls_note(conn, &pulls)).await
+        let keep_until = self.blob_times().keep_until;
+        self.db
+            .write(move |conn| {
+                pulls_note(conn, &pulls)?;
+                mounts_keep(conn, &wanted, keep_until)
+            })
+            .await
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     db::{
         Conn, as_i64,
         audit::audit_append,
-        blobs::{BlobPut, Chunk, blob_put},
+        blob_put::{BlobPut, blob_put},
+        blobs::Chunk,
         loose_objects::{LooseObject, loose_object_adopt, loose_objects_unreserve},
         quotas::quota_settle,
         repos::repo_ensure,

@@ -1,0 +1,217 @@
+//! What happens beside the requests: every job with its name, when it is due, and how one task of it is done.
+//!
+//! Any number of nodes run any job side by side. Whoever takes a task on changes the row that made it due, which is the
+//! lease: a time that is put off, or the deletion itself. A node that dies loses the lease after a while, and what it had
+//! done is either in the database or was noted before, so every task can be cut off anywhere and taken again. What a
+//! newcomer gets wrong: a task is found by an index on its time, so a job that has nothing to do costs one look there.
+
+use std::{str::FromStr, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{Registry, caller::Actor};
+use crate::{
+    auth::driver::Identity,
+    db::{
+        content_checks::{blobs_validate_now, manifests_validate_now},
+        unknown_objects::containers_sweep_now,
+    },
+    error::{Code, Error, Result},
+    model::{permission::Permission, user::ANY_AUTH_TENANT},
+};
+
+macro_rules! jobs {
+    ($($(#[$doc:meta])* $name:ident, $wire:literal, $pause:literal, $what:literal;)*) => {
+        /// A kind of work.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Job {
+            $($(#[$doc])* $name,)*
+            /// Delivers audit events to one sink, by its number.
+            DeliverAudit(usize),
+        }
+
+        impl Job {
+            const ALL_BUT_SINKS: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in metrics, logs and documents.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $wire,)* Self::DeliverAudit(_) => "deliver_audit" }
+            }
+
+            /// What it does, in a line.
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what,)*
+                    Self::DeliverAudit(_) => "delivers audit events to a sink",
+                }
+            }
+
+            /// How long it rests when there was nothing to do.
+            pub fn pause(self) -> Duration {
+                Duration::from_secs(match self { $(Self::$name => $pause,)* Self::DeliverAudit(_) => 1 })
+            }
+        }
+    };
+}
+
+jobs! {
+    /// See `move_account.rs`.
+    MoveAccount, "move_account", 1, "moves accounts to other storage backends";
+    /// See `account_delete.rs`.
+    DeleteAccount, "delete_account", 5, "goes on with deletions of accounts";
+    /// See `sweep_uploads.rs`.
+    AbandonUploads, "abandon_uploads", 5, "ends uploads that nobody goes on with";
+    /// See `sweep_mounts.rs`.
+    SweepBlobs, "sweep_blobs", 5, "removes blobs that nothing needs";
+    /// See `sweep_objects.rs`.
+    SweepObjects, "sweep_objects", 5, "deletes objects that belong to nothing";
+    /// See `sweep_storage.rs`.
+    SweepStorage, "sweep_storage", 5, "compares containers with the database";
+    /// See `merge_chunks.rs`.
+    MergeChunks, "merge_chunks", 5, "makes blobs of several chunks ones of a single chunk";
+    /// See `validate_blobs.rs`.
+    ValidateBlobs, "validate_blobs", 5, "reads blobs and compares them with their digests";
+    /// See `validate_manifests.rs`.
+    ValidateManifests, "validate_manifests", 5, "compares manifests with storage and with what they need";
+    /// See `audit_seal.rs`.
+    SealAudit, "seal_audit", 1, "links and signs the audit trail";
+    /// See `audit_seal.rs`.
+    PruneAudit, "prune_audit", 60, "removes audit events that need not be kept any more";
+}
+
+impl FromStr for Job {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let mut all = Self::ALL_BUT_SINKS
+            .iter()
+            .chain(&[Self::DeliverAudit(0)]);
+        all.find(|job| job.as_str() == name).copied().ok_or_else(|| {
+            let message = format!("there is no job {name}; GET /api/v1/jobs lists them");
+            Error::with_message(Code::NotFound, message)
+        })
+    }
+}
+
+/// A job, and since when it has had something to do.
+#[derive(Debug, Clone, Copy)]
+pub struct JobStatus {
+    /// Which.
+    pub job: Job,
+    /// When its next task is or was due; `None` if there is none in sight.
+    pub due_at: Option<DateTime<Utc>>,
+    /// For how long a task has been due.
+    pub overdue: Duration,
+}
+
+impl Registry {
+    /// Every job of this registry.
+    pub fn jobs(&self) -> Vec<Job> {
+        let sinks = (0..self.sink_count()).map(Job::DeliverAudit);
+        Job::ALL_BUT_SINKS.iter().copied().chain(sinks).collect()
+    }
+
+    /// Does one task of a job, if one is due; `false` if none is.
+    pub async fn job_run_one(&self, job: Job) -> Result<bool> {
+        let due = self.job_due_at(job).await?;
+        if due.is_none_or(|at| at > self.clock.now()) {
+            return Ok(false);
+        }
+        match job {
+            Job::MoveAccount => match self.move_claim().await? {
+                Some(step) => self.move_step(step).await.map(|()| true),
+                None => Ok(false),
+            },
+            Job::DeleteAccount => self.account_delete_go_on().await,
+            Job::AbandonUploads => self.upload_abandon().await,
+            Job::SweepBlobs => self.mounts_sweep().await,
+            Job::SweepObjects => self.loose_objects_sweep().await,
+            Job::SweepStorage => self.storage_sweep().await,
+            Job::MergeChunks => self.chunks_merge().await,
+            Job::ValidateBlobs => self.blob_validate().await,
+            Job::ValidateManifests => self.manifest_validate().await,
+            Job::SealAudit => match self.audit_is_waiting().await? {
+                true => self.audit_seal().await.map(|()| true),
+                false => Ok(false),
+            },
+            Job::PruneAudit => self.audit_prune().await,
+            Job::DeliverAudit(sink) => match self.sink_claim(sink).await? {
+                Some(task) => self.sink_deliver(task).await.map(|()| true),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// When a job's next task is or was due; `None` if there is none in sight.
+    async fn job_due_at(&self, job: Job) -> Result<Option<DateTime<Utc>>> {
+        match job {
+            Job::DeleteAccount => self.deletions_due_since().await,
+            Job::AbandonUploads => self.uploads_due_since().await,
+            Job::SweepBlobs => self.mounts_due_since().await,
+            Job::SweepObjects => self.loose_objects_due_since().await,
+            Job::SweepStorage => self.storage_due_since().await,
+            Job::MergeChunks => self.merge_due_since().await,
+            Job::ValidateBlobs => self.blobs_due_since().await,
+            Job::ValidateManifests => self.manifests_due_since().await,
+            Job::MoveAccount => self.moves_due_since().await,
+            // They look for themselves, and have no time in the database.
+            Job::SealAudit | Job::PruneAudit | Job::DeliverAudit(_) => Ok(Some(self.clock.now())),
+        }
+    }
+
+    /// Every job with when it is due, for metrics.
+    pub async fn jobs_status(&self) -> Result<Vec<JobStatus>> {
+        let mut found = Vec::new();
+        for job in self.jobs() {
+            let (due_at, now) = (self.job_due_at(job).await?, self.clock.now());
+            let overdue = due_at.and_then(|at| (now - at).to_std().ok());
+            let overdue = overdue.unwrap_or_default();
+            found.push(JobStatus {
+                job,
+                due_at,
+                overdue,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Every job with when it is due. For operators.
+    pub async fn jobs_show(&self, identity: &Identity) -> Result<Vec<JobStatus>> {
+        self.refuse_unless_operator(identity).await?;
+        self.jobs_status().await
+    }
+
+    /// Makes all that a job looks at now and then due now, and says how much that is; whichever node is free does it. For
+    /// operators.
+    pub async fn job_hasten(&self, who: &Actor, job: Job) -> Result<usize> {
+        self.refuse_unless_operator(who).await?;
+        let now = self.clock.now();
+        match job {
+            Job::ValidateBlobs => self.db.write(move |conn| blobs_validate_now(conn, now)).await,
+            Job::ValidateManifests => {
+                let hasten = move |conn: &mut _| manifests_validate_now(conn, now);
+                self.db.write(hasten).await
+            }
+            Job::SweepStorage => {
+                let hasten = move |conn: &mut _| containers_sweep_now(conn, now);
+                self.db.write(hasten).await
+            }
+            // What they wait for is an age, or somebody's order.
+            _ => Ok(0),
+        }
+    }
+
+    /// Refuses who may not change what belongs to everybody.
+    async fn refuse_unless_operator(&self, identity: &Identity) -> Result<()> {
+        let may = self
+            .driver_permits(Some(identity), Permission::Change, ANY_AUTH_TENANT)
+            .await?;
+        if may {
+            return Ok(());
+        }
+        Err(Error::with_message(
+            Code::Denied,
+            "only operators may see and run the registry's jobs",
+        ))
+    }
+}

@@ -1,0 +1,62 @@
+//! Takes blobs out of repositories where nothing needs them, and out of the account when no repository has them.
+//!
+//! How it is known that nothing needs them: `db/blob_mounts.rs`.
+
+use chrono::{DateTime, Utc};
+use tracing::info;
+
+use super::Registry;
+use crate::{
+    db::{
+        accounts::account_find,
+        blob_mounts::{mounts_due_since, mounts_sweep},
+        loose_objects::LooseObject,
+    },
+    error::Result,
+    oci::AccountName,
+};
+
+/// How many mounts one transaction takes.
+const MOUNTS_AT_ONCE: i64 = 200;
+
+impl Registry {
+    /// Since when a mount has been due, or when the first one will be.
+    pub(super) async fn mounts_due_since(&self) -> Result<Option<DateTime<Utc>>> {
+        self.db.read(mounts_due_since).await
+    }
+
+    /// Takes some mounts away that nobody uses, with the blobs that cannot be reached any more; `false` if none is due.
+    pub(super) async fn mounts_sweep(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let swept = self
+            .db
+            .write(move |conn| mounts_sweep(conn, now, MOUNTS_AT_ONCE))
+            .await?;
+        if swept.mounts == 0 {
+            return Ok(false);
+        }
+        let (mounts, blobs) = (swept.mounts, swept.blobs);
+        info!(
+            mounts,
+            blobs, "blobs that nothing needs were taken out of their repositories"
+        );
+        for (account, objects) in swept.objects {
+            self.objects_delete_of(&account, objects).await?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes objects of an account that is known by its name. If the account has gone, so have they.
+    pub(super) async fn objects_delete_of(
+        &self,
+        account: &AccountName,
+        objects: Vec<LooseObject>,
+    ) -> Result<usize> {
+        let name = account.clone();
+        let account = self.db.read(move |conn| account_find(conn, &name)).await?;
+        Ok(match account {
+            Some(account) => self.objects_delete(&account, objects).await,
+            None => 0,
+        })
+    }
+}
