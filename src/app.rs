@@ -31,6 +31,7 @@ use crate::{
     error::Error,
     ids::Ids,
     janitor::Janitor,
+    model::job::Job,
     registry::{
         Backend, Backends, Downloads, MoveSettings, Parts, RateLimitSettings, Registry, Settings,
         bootstrap::FirstStart, pull_log, revoke,
@@ -117,6 +118,19 @@ pub struct App {
     db: Db,
     registry: Arc<Registry>,
     metrics: Metrics,
+    role: Role,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// It answers requests and runs the jobs.
+    #[default]
+    All,
+    /// It answers requests; others run the jobs.
+    Api,
+    /// It runs the jobs, and answers only how it is.
+    Janitor,
 }
 
 impl App {
@@ -184,7 +198,24 @@ impl App {
             db,
             registry: Arc::new(registry),
             metrics,
+            role: Role::default(),
         })
+    }
+
+    /// The same with a part of the work only.
+    #[must_use]
+    pub fn with_role(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
+
+    /// The jobs that this process runs.
+    fn jobs(&self) -> Vec<Job> {
+        let runs = |job: &Job| match self.role {
+            // What was collected here can only be written here.
+            Role::Api => *job == Job::SealAudit,
+            Role::All | Role::Janitor => self.config.janitor.runs(*job),
+        };
+        self.registry.jobs().into_iter().filter(runs).collect()
     }
 
     /// The use cases.
@@ -246,6 +277,7 @@ impl App {
             idle_timeout: self.config.idle_timeout(),
             metrics: self.metrics.clone(),
             shows_quotas: self.config.quotas.metrics,
+            is_janitor_only: self.role == Role::Janitor,
         };
         let options = ServerOptions {
             workers: server.workers,
@@ -259,7 +291,7 @@ impl App {
         };
         let flusher = tokio::spawn(flush_pulls(Arc::clone(&self.registry)));
         let revoker = tokio::spawn(watch_revocations(Arc::clone(&self.registry)));
-        let janitor = Janitor::start(&self.registry, &self.metrics);
+        let janitor = Janitor::start(&self.registry, &self.metrics, self.jobs());
         let served = api::serve(api, options, listeners, stop).await;
         flusher.abort();
         revoker.abort();

@@ -16,7 +16,7 @@
 //! | `auth` | `oci`, `model`, `error`, `clock`, `ids` (and the storage crate's OpenStack session) |
 //! | `registry` | the above except `config` and `telemetry` |
 //! | `api` | `registry`, `auth`'s words of the protocol, `model`, `oci`, `error`, `ids`, `telemetry` |
-//! | `janitor` | `registry`, `error`, `telemetry` |
+//! | `janitor` | `registry`, `model`, `error`, `telemetry` |
 //! | `app`, `cli` | everything below them; `main` imports `cli` only |
 //!
 //! `tests/it/rules.rs` holds the table against the code.

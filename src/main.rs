@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use kontor::cli::{
-    self, CliError,
+    self, CliError, Role,
     account::{self, AccountCommand},
     apply::{self, ApplyArgs},
     args::{ConfigArgs, Server},
@@ -32,7 +32,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the registry.
-    Serve(ConfigArgs),
+    Serve {
+        /// What this process does: everything, answer requests, or run the jobs.
+        #[arg(value_enum, default_value_t)]
+        role: Role,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Bring the database's schema up to date.
     Migrate(ConfigArgs),
     /// Check that the database is consistent and that all it names is in storage.
@@ -156,7 +162,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Serve(config) => cli::serve(config.load()?).await,
+        Command::Serve { role, config } => cli::serve(config.load()?, role).await,
         Command::Migrate(config) => cli::migrate(config.load()?).await,
         Command::Check { config, digests } => cli::check(config.load()?, digests).await,
         Command::Config(ConfigCommand::Check(config)) => {

@@ -120,7 +120,10 @@ impl Metrics {
                 &["sink"],
             )?,
             janitor_tasks: IntCounterVec::new(
-                Opts::new("kontor_janitor_tasks_total", "Tasks of jobs that were done."),
+                Opts::new(
+                    "kontor_janitor_tasks_total",
+                    "Tasks of jobs that were done.",
+                ),
                 &["job", "outcome"],
             )?,
             janitor_seconds: histogram(

@@ -46,6 +46,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// Whether the metrics show quotas.
     pub shows_quotas: bool,
+    /// Whether it answers only how it is.
+    pub is_janitor_only: bool,
 }
 
 /// The route table.
@@ -84,10 +86,16 @@ fn routes(config: &mut web::ServiceConfig) {
         .configure(admin_routes)
         .configure(keppel_routes)
         .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
+        .configure(ops_routes)
+        .default_service(web::to(v2::not_found));
+}
+
+/// How the process is.
+fn ops_routes(config: &mut web::ServiceConfig) {
+    config
         .service(web::resource("/metrics").route(web::get().to(ops::metrics)))
         .service(web::resource("/healthz").route(web::get().to(ops::healthz)))
-        .service(web::resource("/readyz").route(web::get().to(ops::readyz)))
-        .default_service(web::to(v2::not_found));
+        .service(web::resource("/readyz").route(web::get().to(ops::readyz)));
 }
 
 /// Repositories in the management API. A repository's name has slashes, but no part of it begins with `_`.
@@ -156,7 +164,7 @@ fn quota_routes(config: &mut web::ServiceConfig) {
 /// The management API.
 fn admin_routes(config: &mut web::ServiceConfig) {
     use admin::{
-        accounts, audit, explain, info, me, personal_tokens, robots, storage_migrate, users,
+        accounts, audit, explain, info, jobs, me, personal_tokens, robots, storage_migrate, users,
     };
     config
         .service(Endpoint::admin("/api/v1").get(info::get))
@@ -218,6 +226,8 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/openapi.json").route(web::get().to(openapi::json)))
         .service(web::resource("/api/docs").route(web::get().to(reference_page::get)))
         .service(Endpoint::admin("/api/v1/audit").get(audit::list))
+        .service(Endpoint::admin("/api/v1/jobs").get(jobs::list))
+        .service(Endpoint::admin("/api/v1/jobs/{job}/run").post(jobs::run))
         .service(web::resource("/api/{rest:.*}").to(admin::not_found));
 }
 

@@ -123,6 +123,8 @@ impl Modify for Logins {
         admin::audit::list,
         admin::explain::get,
         admin::info::get,
+        admin::jobs::list,
+        admin::jobs::run,
         admin::quotas::account_get,
         admin::quotas::account_put,
         admin::quotas::tenant_get,

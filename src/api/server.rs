@@ -10,7 +10,7 @@ use std::{
 use actix_web::{App, HttpServer, middleware::from_fn, web};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Api, request_log::request_log, routes, tls};
+use super::{Api, ops_routes, request_log::request_log, routes, tls};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -91,12 +91,13 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let is_janitor_only = api.is_janitor_only;
     let api = web::Data::new(api);
     let mut server = HttpServer::new(move || {
         App::new()
             .app_data(api.clone())
             .wrap(from_fn(request_log))
-            .configure(routes)
+            .configure(if is_janitor_only { ops_routes } else { routes })
     })
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(options.head_timeout)

@@ -38,6 +38,8 @@ use std::io::Read as _;
 
 pub use serve::serve;
 
+pub use crate::app::Role;
+
 use crate::{
     app::{App, AppError},
     auth::password,

@@ -7,16 +7,16 @@ use tracing::info;
 
 use super::CliError;
 use crate::{
-    app::App,
+    app::{App, Role},
     config::Config,
     registry::bootstrap::{ADMIN, DEMO, FirstStart},
     telemetry::init_log,
 };
 
 /// Serves until SIGTERM or Ctrl-C, then lets requests in flight end.
-pub async fn serve(config: Config) -> Result<(), CliError> {
+pub async fn serve(config: Config, role: Role) -> Result<(), CliError> {
     init_log(&config.log)?;
-    let app = App::build(config)?;
+    let app = App::build(config)?.with_role(role);
     let first_start = app.prepare().await?;
     let listeners = app.listen()?;
     let mut addresses = Vec::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::model::janitor_settings::JanitorSettings;
+use crate::model::{janitor_settings::JanitorSettings, job::Job};
 
 /// What the jobs do, and when.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +31,8 @@ pub struct JanitorConfig {
     pub storage_sweep_seconds: u64,
     /// How long it is known what tags pointed at.
     pub tag_history_days: u64,
+    /// Jobs that this process does not run.
+    pub disabled_jobs: Vec<String>,
 }
 
 impl Default for JanitorConfig {
@@ -48,6 +50,7 @@ impl Default for JanitorConfig {
             manifest_validation_seconds: DAY,
             storage_sweep_seconds: DAY,
             tag_history_days: 365,
+            disabled_jobs: Vec::new(),
         }
     }
 }
@@ -74,6 +77,11 @@ impl JanitorConfig {
             storage_sweep: every(self.storage_sweep_seconds),
             tag_history: Duration::from_secs(self.tag_history_days * 24 * 60 * 60),
         }
+    }
+
+    /// Whether this process runs a job.
+    pub fn runs(&self, job: Job) -> bool {
+        !self.disabled_jobs.iter().any(|name| name == job.as_str())
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -104,6 +112,10 @@ impl JanitorConfig {
                 let reason = format!("{least} to {MAX_SECONDS} seconds");
                 return Err(ConfigError::invalid(&format!("janitor.{key}"), reason));
             }
+        }
+        for name in &self.disabled_jobs {
+            name.parse::<Job>()
+                .map_err(|reason| ConfigError::invalid("janitor.disabled_jobs", reason))?;
         }
         if self.tag_history_days > MAX_SECONDS / (24 * 60 * 60) {
             return Err(ConfigError::invalid(

@@ -156,11 +156,7 @@ pub fn blob_validate_later(conn: &mut Conn, task: &BlobTask, at: DateTime<Utc>) 
 }
 
 /// Says when a merge is tried again; `None` is never.
-pub fn blob_merge_later(
-    conn: &mut Conn,
-    task: &BlobTask,
-    at: Option<DateTime<Utc>>,
-) -> Result<()> {
+pub fn blob_merge_later(conn: &mut Conn, task: &BlobTask, at: Option<DateTime<Utc>>) -> Result<()> {
     diesel::update(blobs::table.find(task.id))
         .filter(blobs::next_merge_at.eq(task.lease.naive_utc()))
         .set(blobs::next_merge_at.eq(at.map(|at| at.naive_utc())))

@@ -129,7 +129,14 @@ pub fn manifest_summaries(
     after: &str,
     limit: i64,
 ) -> Result<(Vec<ManifestSummary>, bool)> {
-    type Row = (String, String, i64, NaiveDateTime, Option<NaiveDateTime>);
+    type Row = (
+        String,
+        String,
+        i64,
+        NaiveDateTime,
+        Option<NaiveDateTime>,
+        Option<String>,
+    );
     let own_size = sql::<BigInt>("CAST(LENGTH(manifests.content) AS BIGINT)");
     let rows: Vec<Row> = manifests::table
         .filter(manifests::repo_id.eq(repo_id))
@@ -142,6 +149,7 @@ pub fn manifest_summaries(
             own_size,
             manifests::pushed_at,
             manifests::last_pulled_at,
+            manifests::validation_error,
         ))
         .load(conn)?;
     let Some(((first, ..), (last, ..))) = rows.first().zip(rows.last()) else {
@@ -164,7 +172,7 @@ pub fn manifest_summaries(
         .load(conn)?;
     let (mut tags_of, cut_at) = tags_by_digest(tag_rows)?;
     let mut summaries = Vec::with_capacity(rows.len());
-    for (digest, media_type, own_size, pushed_at, last_pulled_at) in rows {
+    for (digest, media_type, own_size, pushed_at, last_pulled_at, validation_error) in rows {
         let has_more_tags = cut_at.as_ref() == Some(&digest);
         if has_more_tags && !summaries.is_empty() {
             return Ok((summaries, true));
@@ -178,6 +186,7 @@ pub fn manifest_summaries(
             pushed_at: pushed_at.and_utc(),
             last_pulled_at: last_pulled_at.map(|at| at.and_utc()),
             has_more_tags,
+            validation_error,
         });
         if has_more_tags {
             return Ok((summaries, true));

@@ -124,10 +124,7 @@ pub fn unknown_of(conn: &mut Conn, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>>
             .load::<String>(conn)?,
     );
     let known: std::collections::HashSet<String> = known.into_iter().collect();
-    let unknown = keys
-        .iter()
-        .zip(&ids)
-        .filter(|(_, id)| !known.contains(*id));
+    let unknown = keys.iter().zip(&ids).filter(|(_, id)| !known.contains(*id));
     Ok(unknown.map(|(key, _)| *key).collect())
 }
 

@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{Error, Result},
-    registry::{Registry, jobs::Job},
+    model::job::Job,
+    registry::Registry,
     telemetry::Metrics,
 };
 
@@ -29,11 +30,11 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Starts to run all jobs.
-    pub fn start(registry: &Arc<Registry>, metrics: &Metrics) -> Self {
+    /// Starts to run jobs.
+    pub fn start(registry: &Arc<Registry>, metrics: &Metrics, jobs: Vec<Job>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut loops = JoinSet::new();
-        for job in registry.jobs() {
+        for job in jobs {
             let worker = Worker {
                 registry: Arc::clone(registry),
                 metrics: metrics.clone(),

@@ -45,6 +45,8 @@ pub struct ManifestSummary {
     pub tags: Vec<TagSummary>,
     /// It has more tags than are shown.
     pub has_more_tags: bool,
+    /// What was wrong with it when it was last looked at.
+    pub validation_error: Option<String>,
 }
 
 /// A tag in a list.

@@ -10,6 +10,7 @@ pub mod gc_policy;
 pub mod identity;
 pub mod invalid_field;
 pub mod janitor_settings;
+pub mod job;
 pub mod listing;
 pub mod pattern;
 pub mod permission;

@@ -29,8 +29,13 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account::Account, audit::{AuditAction, AuditEvent, AuditOutcome}, listing::RemainingManifests, permission::Permission,
-        precondition::Precondition, quota::Amounts, revocation::Revoked,
+        account::Account,
+        audit::{AuditAction, AuditEvent, AuditOutcome},
+        listing::RemainingManifests,
+        permission::Permission,
+        precondition::Precondition,
+        quota::Amounts,
+        revocation::Revoked,
     },
     oci::AccountName,
 };

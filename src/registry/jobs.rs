@@ -5,7 +5,7 @@
 //! done is either in the database or was noted before, so every task can be cut off anywhere and taken again. What a
 //! newcomer gets wrong: a task is found by an index on its time, so a job that has nothing to do costs one look there.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -17,81 +17,8 @@ use crate::{
         unknown_objects::containers_sweep_now,
     },
     error::{Code, Error, Result},
-    model::{permission::Permission, user::ANY_AUTH_TENANT},
+    model::{job::Job, permission::Permission, user::ANY_AUTH_TENANT},
 };
-
-macro_rules! jobs {
-    ($($(#[$doc:meta])* $name:ident, $wire:literal, $pause:literal, $what:literal;)*) => {
-        /// A kind of work.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Job {
-            $($(#[$doc])* $name,)*
-            /// Delivers audit events to one sink, by its number.
-            DeliverAudit(usize),
-        }
-
-        impl Job {
-            const ALL_BUT_SINKS: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The name in metrics, logs and documents.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $wire,)* Self::DeliverAudit(_) => "deliver_audit" }
-            }
-
-            /// What it does, in a line.
-            pub fn description(self) -> &'static str {
-                match self {
-                    $(Self::$name => $what,)*
-                    Self::DeliverAudit(_) => "delivers audit events to a sink",
-                }
-            }
-
-            /// How long it rests when there was nothing to do.
-            pub fn pause(self) -> Duration {
-                Duration::from_secs(match self { $(Self::$name => $pause,)* Self::DeliverAudit(_) => 1 })
-            }
-        }
-    };
-}
-
-jobs! {
-    /// See `move_account.rs`.
-    MoveAccount, "move_account", 1, "moves accounts to other storage backends";
-    /// See `account_delete.rs`.
-    DeleteAccount, "delete_account", 5, "goes on with deletions of accounts";
-    /// See `sweep_uploads.rs`.
-    AbandonUploads, "abandon_uploads", 5, "ends uploads that nobody goes on with";
-    /// See `sweep_mounts.rs`.
-    SweepBlobs, "sweep_blobs", 5, "removes blobs that nothing needs";
-    /// See `sweep_objects.rs`.
-    SweepObjects, "sweep_objects", 5, "deletes objects that belong to nothing";
-    /// See `sweep_storage.rs`.
-    SweepStorage, "sweep_storage", 5, "compares containers with the database";
-    /// See `merge_chunks.rs`.
-    MergeChunks, "merge_chunks", 5, "makes blobs of several chunks ones of a single chunk";
-    /// See `validate_blobs.rs`.
-    ValidateBlobs, "validate_blobs", 5, "reads blobs and compares them with their digests";
-    /// See `validate_manifests.rs`.
-    ValidateManifests, "validate_manifests", 5, "compares manifests with storage and with what they need";
-    /// See `audit_seal.rs`.
-    SealAudit, "seal_audit", 1, "links and signs the audit trail";
-    /// See `audit_seal.rs`.
-    PruneAudit, "prune_audit", 60, "removes audit events that need not be kept any more";
-}
-
-impl FromStr for Job {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let mut all = Self::ALL_BUT_SINKS
-            .iter()
-            .chain(&[Self::DeliverAudit(0)]);
-        all.find(|job| job.as_str() == name).copied().ok_or_else(|| {
-            let message = format!("there is no job {name}; GET /api/v1/jobs lists them");
-            Error::with_message(Code::NotFound, message)
-        })
-    }
-}
 
 /// A job, and since when it has had something to do.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +35,7 @@ impl Registry {
     /// Every job of this registry.
     pub fn jobs(&self) -> Vec<Job> {
         let sinks = (0..self.sink_count()).map(Job::DeliverAudit);
-        Job::ALL_BUT_SINKS.iter().copied().chain(sinks).collect()
+        Job::ALL.iter().copied().chain(sinks).collect()
     }
 
     /// Does one task of a job, if one is due; `false` if none is.
@@ -187,7 +114,11 @@ impl Registry {
         self.refuse_unless_operator(who).await?;
         let now = self.clock.now();
         match job {
-            Job::ValidateBlobs => self.db.write(move |conn| blobs_validate_now(conn, now)).await,
+            Job::ValidateBlobs => {
+                self.db
+                    .write(move |conn| blobs_validate_now(conn, now))
+                    .await
+            }
             Job::ValidateManifests => {
                 let hasten = move |conn: &mut _| manifests_validate_now(conn, now);
                 self.db.write(hasten).await

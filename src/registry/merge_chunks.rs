@@ -55,9 +55,8 @@ impl Registry {
     /// Merges the chunks of the blob that is due for longest; `false` if none is.
     pub(super) async fn chunks_merge(&self) -> Result<bool> {
         let now = self.clock.now();
-        let lease = move |size_bytes: u64| {
-            now + LEASE + Duration::from_secs(size_bytes / BYTES_PER_SECOND)
-        };
+        let lease =
+            move |size_bytes: u64| now + LEASE + Duration::from_secs(size_bytes / BYTES_PER_SECOND);
         let claimed = self
             .db
             .write(move |conn| blob_claim(conn, BlobWork::Merge, now, lease))

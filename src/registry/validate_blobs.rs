@@ -64,8 +64,7 @@ impl Registry {
         let pace = self.settings.janitor.validation_bytes_per_second;
         let pace = if pace == 0 { u64::MAX } else { pace };
         let slowest = pace.min(SLOWEST_BYTES_PER_SECOND) / 2 + 1;
-        let lease =
-            move |size_bytes: u64| now + LEASE + Duration::from_secs(size_bytes / slowest);
+        let lease = move |size_bytes: u64| now + LEASE + Duration::from_secs(size_bytes / slowest);
         let claimed = self
             .db
             .write(move |conn| blob_claim(conn, BlobWork::Validate, now, lease))

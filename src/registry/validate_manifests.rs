@@ -154,7 +154,12 @@ impl Registry {
 
 /// What a manifest needs and cannot be had.
 fn missing(account: &Account, manifest: &Manifest, needs: &ManifestNeeds) -> Option<String> {
-    let blob = |digest: &Digest| needs.blobs.iter().find(|(found, _)| found == digest.as_str());
+    let blob = |digest: &Digest| {
+        needs
+            .blobs
+            .iter()
+            .find(|(found, _)| found == digest.as_str())
+    };
     for descriptor in manifest.all_blobs() {
         match blob(&descriptor.digest) {
             Some((digest, false)) => return Some(format!("blob {digest} is broken")),
@@ -165,8 +170,8 @@ fn missing(account: &Account, manifest: &Manifest, needs: &ManifestNeeds) -> Opt
     }
     for descriptor in &manifest.manifests {
         let digest = &descriptor.digest;
-        let is_there = needs.manifests.iter().any(|found| found == digest.as_str())
-            || blob(digest).is_some();
+        let is_there =
+            needs.manifests.iter().any(|found| found == digest.as_str()) || blob(digest).is_some();
         if !is_there && !account.settings.allow_sparse_manifests && !descriptor.is_foreign() {
             return Some(format!("manifest {digest} is missing"));
         }

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod identity;
 mod isolation;
+mod janitor;
 mod migrations;
 mod policies;
 mod process;

@@ -38,7 +38,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "telemetry",
         ],
     ),
-    ("janitor", &["error", "registry", "telemetry"]),
+    ("janitor", &["error", "model", "registry", "telemetry"]),
     (
         "app",
         &[

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod audit;
 pub mod explain;
 pub mod info;
+pub mod jobs;
 pub mod login_providers;
 pub mod me;
 mod parameters;

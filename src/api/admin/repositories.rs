@@ -82,6 +82,9 @@ struct ManifestView {
     /// Its tags by name; only the first of many.
     tags: Vec<TagView>,
     has_more_tags: bool,
+    /// What was wrong with it, or with what it needs, when it was last looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_error: Option<String>,
 }
 
 impl From<ManifestSummary> for ManifestView {
@@ -94,6 +97,7 @@ impl From<ManifestSummary> for ManifestView {
             last_pulled_at: manifest.last_pulled_at,
             tags: manifest.tags.into_iter().map(Into::into).collect(),
             has_more_tags: manifest.has_more_tags,
+            validation_error: manifest.validation_error,
         }
     }
 }

@@ -19,7 +19,7 @@ use kontor::{
     config::{Config, Secret, StaticUser},
     db::{Db, DbConfig},
     ids::Ids,
-    model::user::Grant,
+    model::{job::Job, user::Grant},
     registry::Registry,
 };
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -33,6 +33,9 @@ use tokio::sync::oneshot;
 
 /// The password of every test user.
 pub const PASSWORD: &str = "correct horse";
+
+/// The jobs that run all the time in tests.
+const MOVES_AND_AUDIT: [Job; 3] = [Job::MoveAccount, Job::SealAudit, Job::PruneAudit];
 
 /// argon2id of [`PASSWORD`] with the cheapest parameters, so that tests do not wait for it.
 const CHEAP_HASH: &str = include_str!("password.hash");
@@ -108,6 +111,12 @@ impl Setup {
             .map(|schema| Secret::new(schema.url.clone()));
         config.auth.initial_admin_password = Some(Secret::new("unused password"));
         config.auth.static_users.users = users();
+        // What deletes is run by the tests that are about it, when they want it.
+        config.janitor.disabled_jobs = Job::ALL
+            .iter()
+            .filter(|job| !MOVES_AND_AUDIT.contains(job))
+            .map(|job| job.as_str().to_owned())
+            .collect();
         if let Some(change) = self.change {
             change(&mut config);
         }

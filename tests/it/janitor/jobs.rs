@@ -1,0 +1,91 @@
+//! `/api/v1/jobs`, and what happens when a node dies or two do the same.
+
+use chrono::TimeDelta;
+use kontor::model::job::Job;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{
+    support::{TestRegistry, image::bytes},
+    v2::helpers::REPO,
+};
+
+async fn jobs(registry: &TestRegistry, user: &str) -> (u16, Value) {
+    let request = registry.as_user(user, Method::GET, "/api/v1/jobs");
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn operators_see_what_is_due() {
+    let registry = TestRegistry::start().await;
+    registry.push_blob(REPO, &bytes(1, 100)).await;
+    registry.wait(TimeDelta::days(1) + TimeDelta::minutes(3));
+    let (status, answer) = jobs(&registry, "admin").await;
+    assert_eq!(status, 200);
+    let listed = answer["jobs"].as_array().unwrap();
+    assert_eq!(listed.len(), Job::ALL.len());
+    let sweep = listed
+        .iter()
+        .find(|job| job["name"] == "sweep_blobs")
+        .unwrap();
+    assert_eq!(sweep["overdue_seconds"], 180, "{sweep}");
+    let merge = listed
+        .iter()
+        .find(|job| job["name"] == "merge_chunks")
+        .unwrap();
+    assert!(merge.get("due_at").is_none(), "{merge}");
+    for user in ["ann", "other", "nobody"] {
+        assert_eq!(jobs(&registry, user).await.0, 403);
+    }
+}
+
+#[tokio::test]
+async fn operators_can_have_everything_looked_at_now() {
+    let registry = TestRegistry::start().await;
+    registry.push_image(REPO, "latest", 1).await;
+    let run = async |user: &str, job: &str| {
+        let path = format!("/api/v1/jobs/{job}/run");
+        let answer = registry
+            .as_user(user, Method::POST, &path)
+            .send()
+            .await
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().await.unwrap(),
+        )
+    };
+    assert_eq!(run("ann", "validate_blobs").await.0, 403);
+    assert_eq!(run("admin", "make_coffee").await.0, 404);
+    assert_eq!(registry.run_job(Job::ValidateBlobs).await, 0);
+    let (status, answer) = run("admin", "validate_blobs").await;
+    assert_eq!((status, &answer["hastened"]), (202, &Value::from(2)));
+    assert_eq!(registry.run_job(Job::ValidateBlobs).await, 2);
+    assert_eq!(run("admin", "validate_manifests").await.1["hastened"], 1);
+    assert_eq!(registry.run_job(Job::ValidateManifests).await, 1);
+}
+
+#[tokio::test]
+async fn two_nodes_share_the_work() {
+    let registry = TestRegistry::start().await;
+    let second = registry.second_node().await;
+    for seed in 0..20 {
+        registry.push_blob(REPO, &bytes(seed, 100)).await;
+    }
+    registry.wait(TimeDelta::days(8));
+    second.wait(registry.now() - second.now());
+    let (here, there) = tokio::join!(
+        registry.run_job(Job::ValidateBlobs),
+        second.run_job(Job::ValidateBlobs)
+    );
+    assert_eq!(here + there, 20, "each blob once");
+    let (here, there) = tokio::join!(
+        registry.run_job(Job::SweepBlobs),
+        second.run_job(Job::SweepBlobs)
+    );
+    assert!(here + there >= 1);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.used_bytes("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}

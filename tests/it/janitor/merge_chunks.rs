@@ -1,0 +1,103 @@
+//! Blobs of several chunks become ones of a single chunk.
+
+use chrono::TimeDelta;
+use kontor::model::job::Job;
+use storage_drivers::{Op, faulty::Fault};
+
+use crate::{
+    support::{Setup, TestRegistry, image::bytes},
+    v2::helpers::REPO,
+};
+
+async fn three_chunks(registry: &TestRegistry) -> (String, Vec<u8>) {
+    let parts: Vec<Vec<u8>> = (1..4).map(|seed| bytes(seed, 1000)).collect();
+    let pieces: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let digest = registry.push_chunks(REPO, &pieces).await;
+    assert_eq!(registry.object_count("demo").await, 3);
+    (format!("/v2/{REPO}/blobs/{digest}"), parts.concat())
+}
+
+#[tokio::test]
+async fn chunks_are_merged_and_the_old_ones_go_when_nobody_reads_them() {
+    let registry = TestRegistry::start().await;
+    let (path, content) = three_chunks(&registry).await;
+    let used = registry.used_bytes("demo").await;
+    // Somebody has begun to read, and reads the second chunk when it is no part of the blob any more.
+    let reads = registry.faults.calls(Op::Read);
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
+    assert_eq!(registry.faults.calls(Op::Read), reads + 3);
+    assert_eq!(registry.object_count("demo").await, 4);
+    assert_eq!(registry.get(&path).await.bytes().await.unwrap(), content);
+    assert_eq!(registry.used_bytes("demo").await, used);
+    registry.wait(TimeDelta::hours(1));
+    registry.run_job(Job::SweepObjects).await;
+    assert_eq!(registry.object_count("demo").await, 1);
+    assert_eq!(registry.get(&path).await.bytes().await.unwrap(), content);
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn who_reads_while_chunks_are_merged_gets_every_byte() {
+    let registry = TestRegistry::start().await;
+    let (path, content) = three_chunks(&registry).await;
+    // The reader has opened the first chunk when the merge begins, and the old ones are gone when it goes on.
+    let gate = registry.faults.hold(Op::Read);
+    let reads = registry.faults.calls(Op::Read);
+    let reading = registry.get(&path);
+    let merging = async {
+        registry.faults.calls_reached(Op::Read, reads + 1).await;
+        // What was held goes on; what comes now is not held.
+        gate.open();
+        assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
+        registry.wait(TimeDelta::hours(1));
+        registry.run_job(Job::SweepObjects).await;
+    };
+    let (answer, ()) = tokio::join!(reading, merging);
+    assert_eq!(answer.bytes().await.unwrap(), content);
+    assert_eq!(registry.object_count("demo").await, 1);
+}
+
+#[tokio::test]
+async fn a_merge_that_fails_leaves_the_blob_as_it_was() {
+    let registry = TestRegistry::start().await;
+    let (path, content) = three_chunks(&registry).await;
+    registry.faults.fail_next(Op::Write, 1, Fault::Permanent);
+    assert!(
+        registry
+            .registry
+            .job_run_one(Job::MergeChunks)
+            .await
+            .is_err()
+    );
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 0);
+    registry.wait(TimeDelta::minutes(70));
+    registry.faults.cut_next_read(10);
+    assert!(
+        registry
+            .registry
+            .job_run_one(Job::MergeChunks)
+            .await
+            .is_err()
+    );
+    assert_eq!(registry.object_count("demo").await, 3);
+    assert_eq!(registry.get(&path).await.bytes().await.unwrap(), content);
+    registry.wait(TimeDelta::minutes(70));
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
+    assert_eq!(registry.get(&path).await.bytes().await.unwrap(), content);
+    registry.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_blob_larger_than_an_object_may_be_keeps_its_chunks() {
+    let registry = Setup::default()
+        .config(|config| config.limits.chunk_bytes = 2500)
+        .start()
+        .await;
+    let (path, content) = three_chunks(&registry).await;
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
+    registry.wait(TimeDelta::days(1));
+    assert_eq!(registry.run_job(Job::MergeChunks).await, 0);
+    assert_eq!(registry.object_count("demo").await, 3);
+    assert_eq!(registry.get(&path).await.bytes().await.unwrap(), content);
+}

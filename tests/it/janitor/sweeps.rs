@@ -1,0 +1,286 @@
+//! What nobody needs goes: uploads, blobs, objects.
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures::{StreamExt as _, stream};
+use kontor::model::job::Job;
+use reqwest::Method;
+use serde_json::json;
+use storage_drivers::{ObjectKey, Op, faulty::Fault};
+use uuid::Uuid;
+
+use crate::{
+    support::{
+        Setup, TestRegistry, assert_oci_error,
+        image::{bytes, digest, manifest},
+        tenant,
+    },
+    v2::helpers::REPO,
+};
+
+fn almost(time: TimeDelta) -> TimeDelta {
+    time - TimeDelta::seconds(1)
+}
+
+const DAY: TimeDelta = TimeDelta::days(1);
+const GRACE: TimeDelta = TimeDelta::minutes(5);
+
+async fn image(registry: &TestRegistry, repo: &str, layers: &[u64]) -> String {
+    let config = bytes(layers.iter().sum(), 100);
+    let layers: Vec<Vec<u8>> = layers.iter().map(|seed| bytes(*seed, 1000)).collect();
+    registry.push_blob(repo, &config).await;
+    for layer in &layers {
+        registry.push_blob(repo, layer).await;
+    }
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let digest = registry
+        .push_manifest(repo, "latest", &manifest(&config, &layers))
+        .await;
+    format!("/v2/{repo}/manifests/{digest}")
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_goes_on_with_ends_after_a_day() {
+    let registry = TestRegistry::start().await;
+    let (old, young) = (
+        registry.begin_upload(REPO).await,
+        registry.begin_upload(REPO).await,
+    );
+    registry.append(&old, &bytes(1, 100)).await;
+    registry.append(&young, &bytes(2, 100)).await;
+    registry.wait(almost(DAY));
+    assert_eq!(registry.run_job(Job::AbandonUploads).await, 0);
+    // It is the last bytes that count.
+    registry.append(&young, &bytes(3, 100)).await;
+    registry.wait(TimeDelta::seconds(1));
+    assert_eq!(registry.run_job(Job::AbandonUploads).await, 1);
+    assert_oci_error(registry.get(&old).await, 404, "BLOB_UPLOAD_UNKNOWN").await;
+    assert_eq!(registry.get(&young).await.status(), 204);
+    assert_eq!(registry.object_count("demo").await, 2);
+    assert_eq!(registry.used_bytes("demo").await, 200);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_blob_that_no_manifest_ever_needed_goes_after_a_day() {
+    let registry = TestRegistry::start().await;
+    registry.push_blob(REPO, &bytes(1, 100)).await;
+    registry.wait(almost(DAY));
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 0);
+    registry.wait(TimeDelta::seconds(1));
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.used_bytes("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn blobs_of_a_deleted_manifest_go_after_minutes_but_not_those_that_others_need() {
+    let registry = TestRegistry::start().await;
+    registry.without_trash().await;
+    let first = image(&registry, REPO, &[10, 11]).await;
+    let second = image(&registry, REPO, &[11, 12]).await;
+    assert_eq!(registry.object_count("demo").await, 3 + 2 + 2);
+    assert_eq!(registry.delete(&first).await.status(), 202);
+    // Its manifest goes at once.
+    assert_eq!(registry.object_count("demo").await, 3 + 2 + 1);
+    registry.wait(almost(GRACE));
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 0);
+    registry.wait(TimeDelta::seconds(1));
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    // The config and the layer of its own.
+    assert_eq!(registry.object_count("demo").await, 2 + 1 + 1);
+    assert_eq!(registry.get(&second).await.status(), 200);
+    registry.wait(DAY);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 0);
+    assert_eq!(registry.delete(&second).await.status(), 202);
+    registry.wait(GRACE);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.used_bytes("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_blob_leaves_the_repository_that_does_not_need_it_and_stays_in_the_other() {
+    let registry = TestRegistry::start().await;
+    registry.without_trash().await;
+    let first = image(&registry, REPO, &[10]).await;
+    image(&registry, "demo/other", &[10]).await;
+    registry.delete(&first).await;
+    registry.wait(GRACE);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    let layer = digest(&bytes(10, 1000));
+    for (repo, status) in [(REPO, 404), ("demo/other", 200)] {
+        let answer = registry.get(&format!("/v2/{repo}/blobs/{layer}")).await;
+        assert_eq!(answer.status(), status);
+    }
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_blob_that_a_pusher_has_looked_up_waits_for_the_manifest() {
+    let registry = TestRegistry::start().await;
+    registry.without_trash().await;
+    let first = image(&registry, REPO, &[10]).await;
+    let layer = format!("/v2/{REPO}/blobs/{}", digest(&bytes(10, 1000)));
+    assert_eq!(registry.head(&layer).await.status(), 200);
+    registry.registry.pulls_flush().await.unwrap();
+    registry.delete(&first).await;
+    registry.wait(TimeDelta::hours(20));
+    // The config goes, which nobody has looked up.
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    assert_eq!(registry.object_count("demo").await, 1);
+    let config = bytes(7, 50);
+    registry.push_blob(REPO, &config).await;
+    let pushed = manifest(&config, &[&bytes(10, 1000)]);
+    let again = registry.push_manifest(REPO, "again", &pushed).await;
+    // Now it is a blob like any other.
+    let again = format!("/v2/{REPO}/manifests/{again}");
+    assert_eq!(registry.delete(&again).await.status(), 202);
+    registry.wait(GRACE);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    assert_eq!(registry.object_count("demo").await, 0);
+}
+
+#[tokio::test]
+async fn who_may_only_pull_keeps_nothing() {
+    let registry = TestRegistry::start().await;
+    registry.push_blob(REPO, &bytes(1, 100)).await;
+    let path = format!("/v2/{REPO}/blobs/{}", digest(&bytes(1, 100)));
+    let token = registry
+        .token("reader", &["repository:demo/app:pull"])
+        .await;
+    let head = registry.bearer(&token, Method::HEAD, &path);
+    assert_eq!(head.send().await.unwrap().status(), 200);
+    registry.registry.pulls_flush().await.unwrap();
+    registry.wait(DAY);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_pushed_while_its_blob_is_swept_finds_it_or_is_refused() {
+    let registry = TestRegistry::start().await;
+    let config = bytes(1, 100);
+    for turn in 0..20 {
+        registry.push_blob(REPO, &config).await;
+        registry.wait(DAY);
+        let pushed = manifest(&config, &[]);
+        let body = serde_json::to_vec(&pushed).unwrap();
+        let push = registry
+            .admin(Method::PUT, &format!("/v2/{REPO}/manifests/t{turn}"))
+            .header("Content-Type", pushed["mediaType"].as_str().unwrap())
+            .body(body.clone());
+        let (answer, swept) =
+            tokio::join!(push.send(), registry.registry.job_run_one(Job::SweepBlobs));
+        swept.unwrap();
+        let status = answer.unwrap().status();
+        let blob = registry
+            .get(&format!("/v2/{REPO}/blobs/{}", digest(&config)))
+            .await;
+        match status.as_u16() {
+            201 => assert_eq!(blob.status(), 200),
+            // MANIFEST_BLOB_UNKNOWN: the client sends the blob again.
+            400 => assert_eq!(blob.status(), 404),
+            other => panic!("{other}"),
+        }
+        registry.assert_sound().await;
+        if status == 201 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_is_tried_again_after_an_hour() {
+    let registry = TestRegistry::start().await;
+    registry.push_blob(REPO, &bytes(1, 100)).await;
+    registry.wait(DAY);
+    registry.faults.fail_next(Op::Delete, 1, Fault::Permanent);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+    assert_eq!(registry.object_count("demo").await, 1);
+    assert_eq!(registry.used_bytes("demo").await, 0);
+    let hour = TimeDelta::hours(1);
+    registry.wait(almost(hour));
+    assert_eq!(registry.run_job(Job::SweepObjects).await, 0);
+    registry.wait(TimeDelta::seconds(1));
+    registry.faults.fail_next(Op::Delete, 1, Fault::Temporary);
+    assert_eq!(registry.run_job(Job::SweepObjects).await, 1);
+    assert_eq!(registry.object_count("demo").await, 1);
+    registry.wait(hour);
+    assert_eq!(registry.run_job(Job::SweepObjects).await, 1);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_write_that_died_leaves_nothing_but_gives_back_what_was_kept_for_it() {
+    let registry = TestRegistry::start().await;
+    // Nobody knows what the backend has done.
+    registry.faults.fail_next(Op::Write, 1, Fault::Permanent);
+    let location = registry.begin_upload(REPO).await;
+    let answer = registry.append(&location, &bytes(1, 100)).await;
+    assert!(answer.status().is_server_error());
+    registry.wait(TimeDelta::hours(1));
+    registry.run_job(Job::SweepObjects).await;
+    assert_eq!(registry.used_bytes("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn an_object_that_nobody_knows_goes_when_two_sweeps_have_found_it() {
+    let registry = TestRegistry::start().await;
+    registry.push_image(REPO, "latest", 1).await;
+    let put = async |id: u128| {
+        let key = ObjectKey::Chunk(Uuid::from_u128(id));
+        let body = stream::iter([Ok(Bytes::from_static(b"abc"))]).boxed();
+        let (storage, tenant) = (&registry.storage, tenant("demo"));
+        storage.write(&tenant, &key, Some(3), body).await.unwrap();
+    };
+    put(1).await;
+    assert_eq!(registry.run_job(Job::SweepStorage).await, 1);
+    assert_eq!(registry.object_count("demo").await, 3 + 1);
+    put(2).await;
+    registry.wait(TimeDelta::days(2));
+    assert_eq!(registry.run_job(Job::SweepStorage).await, 1);
+    assert_eq!(registry.object_count("demo").await, 3 + 1);
+    registry.wait(TimeDelta::days(2));
+    assert_eq!(registry.run_job(Job::SweepStorage).await, 1);
+    assert_eq!(registry.object_count("demo").await, 3);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn an_object_that_was_unknown_once_is_forgotten() {
+    let registry = TestRegistry::start().await;
+    let key = ObjectKey::Chunk(Uuid::from_u128(1));
+    let body = stream::iter([Ok(Bytes::from_static(b"abc"))]).boxed();
+    let (storage, tenant) = (&registry.storage, tenant("demo"));
+    storage.write(&tenant, &key, Some(3), body).await.unwrap();
+    registry.run_job(Job::SweepStorage).await;
+    storage.delete(&tenant, &key).await.unwrap();
+    registry.wait(TimeDelta::days(2));
+    registry.run_job(Job::SweepStorage).await;
+    let count = "DELETE FROM unknown_objects".to_owned();
+    assert_eq!(registry.db.execute_for_tests(count).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_deletion_that_broke_off_goes_on_by_itself() {
+    let registry = Setup::default().second().start().await;
+    let answer = registry
+        .account("mine", json!({ "auth_tenant_id": "mine" }))
+        .await;
+    assert_eq!(answer.status(), 201);
+    registry.push_blob("mine/app", &bytes(1, 100)).await;
+    registry.faults.fail_next(Op::Delete, 1, Fault::Permanent);
+    let path = "/api/v1/accounts/mine";
+    let answer = registry.delete(path).await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(registry.get(path).await.status(), 200);
+    assert_eq!(registry.run_job(Job::DeleteAccount).await, 0);
+    registry.wait(TimeDelta::minutes(1));
+    assert_eq!(registry.run_job(Job::DeleteAccount).await, 1);
+    assert_eq!(registry.get(path).await.status(), 404);
+    assert_eq!(registry.object_count("mine").await, 0);
+}
