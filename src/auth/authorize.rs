@@ -142,6 +142,7 @@ pub fn repo_decision(
 ) -> Decision {
     let policies = &account.settings.rbac_policies;
     let visitor = Visitor {
+        owner: &account.auth_tenant_id,
         repo: Some(repo),
         user: caller.policy_name(),
         client: asked.client,
@@ -185,7 +186,7 @@ fn own_decision(
         .map_or(Verdict::Silent, |named| verdict(policies, named, visitor));
     match (verdict, caller) {
         (Verdict::Forbidden(number), _) => Decision::deny(Reason::ForbiddenByPolicy(number)),
-        (_, Caller::Machine { rights, .. }) if rights.allows(permission, &account.name, repo) => {
+        (_, Caller::Machine { rights, .. }) if rights.allows(permission, account, repo) => {
             Decision::allow(Reason::MachineRights)
         }
         (
@@ -204,6 +205,7 @@ fn own_decision(
 /// forbids it in some repository is enough for a no.
 pub fn account_decision(account: &Account, asked: Asked, caller: Caller<'_>) -> Decision {
     let visitor = Visitor {
+        owner: &account.auth_tenant_id,
         repo: None,
         user: caller.policy_name(),
         client: asked.client,

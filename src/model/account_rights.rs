@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    account::Account,
     invalid_field::InvalidField,
     pattern::{self, Pattern},
     permission::Permission,
@@ -56,13 +57,13 @@ impl AccountRights {
     }
 
     /// Whether this may be done in the repository.
-    pub fn allows(&self, permission: Permission, account: &AccountName, repo: &RepoName) -> bool {
-        self.allows_in(permission, account)
+    pub fn allows(&self, permission: Permission, account: &Account, repo: &RepoName) -> bool {
+        self.allows_in(permission, &account.name)
             && (self.repositories.is_empty()
                 || self
                     .repositories
                     .iter()
-                    .any(|p| Pattern::new(p).matches(repo.as_str())))
+                    .any(|p| Pattern::of(&account.auth_tenant_id, p).matches(repo.as_str())))
     }
 
     /// Whether this may be done in all repositories of the account.

@@ -1,10 +1,14 @@
 //! Regular expressions that tenants write: they must match the whole of a text and cannot fill the memory.
 //!
-//! A pattern is compiled once and then remembered, since policies are asked at every request.
+//! A pattern is compiled once and then remembered for its owner, an auth tenant, since policies are asked at every
+//! request. What a newcomer gets wrong: the memory is shared, so whoever uses most of it has to give way, or a tenant
+//! with many patterns would make the requests of all others compile theirs again.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, PoisonError, RwLock},
+};
 
-use quick_cache::sync::Cache;
 use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -16,32 +20,96 @@ const MAX_PATTERN_BYTES: usize = 512;
 /// The compiled size that one pattern may have, and what matching may take besides.
 const SIZE_LIMIT_BYTES: usize = 128 * 1024;
 
-/// How many compiled patterns are remembered. A typical one takes some KiB.
-const REMEMBERED: usize = 512;
+/// The compiled size of a light pattern. Most are.
+const LIGHT_BYTES: usize = 16 * 1024;
 
-/// `None` for a pattern that does not compile.
-static COMPILED: LazyLock<Cache<String, Option<Arc<Regex>>>> =
-    LazyLock::new(|| Cache::new(REMEMBERED));
+/// The weight of a pattern that is not light; a light one has 1.
+const HEAVY: usize = SIZE_LIMIT_BYTES / LIGHT_BYTES;
 
-fn compiled(pattern: &str) -> Result<Regex, regex::Error> {
+/// The weight that is remembered of all owners together.
+const REMEMBERED: usize = 4096;
+
+static COMPILED: LazyLock<RwLock<Compiled>> =
+    LazyLock::new(|| RwLock::new(Compiled::new(REMEMBERED)));
+
+/// A compiled pattern, `None` if it does not compile, with its weight.
+type Weighed = (Option<Regex>, usize);
+
+/// The compiled patterns of all owners.
+struct Compiled {
+    most: usize,
+    weight: usize,
+    owners: HashMap<String, Owned>,
+}
+
+/// Those of one owner.
+#[derive(Default)]
+struct Owned {
+    weight: usize,
+    patterns: HashMap<String, Option<Regex>>,
+}
+
+impl Compiled {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            weight: 0,
+            owners: HashMap::new(),
+        }
+    }
+
+    fn get(&self, owner: &str, pattern: &str) -> Option<&Option<Regex>> {
+        self.owners.get(owner)?.patterns.get(pattern)
+    }
+
+    /// Remembers a pattern. If there is no room left, the owner with most forgets everything: who uses less than an
+    /// equal share is never the one.
+    fn insert(&mut self, owner: &str, pattern: &str, (compiled, weight): Weighed) {
+        if self.get(owner, pattern).is_some() {
+            return;
+        }
+        while self.weight + weight > self.most {
+            let heaviest = self.owners.iter().max_by_key(|(_, owned)| owned.weight);
+            let Some(heaviest) = heaviest.map(|(owner, _)| owner.clone()) else {
+                return;
+            };
+            let forgotten = self.owners.remove(&heaviest).unwrap_or_default();
+            self.weight -= forgotten.weight;
+        }
+        let owned = self.owners.entry(owner.to_owned()).or_default();
+        owned.patterns.insert(pattern.to_owned(), compiled);
+        owned.weight += weight;
+        self.weight += weight;
+    }
+}
+
+fn compiled(pattern: &str, limit_bytes: usize) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
-        .size_limit(SIZE_LIMIT_BYTES)
-        .dfa_size_limit(SIZE_LIMIT_BYTES)
+        .size_limit(limit_bytes)
+        .dfa_size_limit(limit_bytes)
         .build()
 }
 
-fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+/// Compiles a pattern that was checked before it was stored.
+fn weighed(pattern: &str) -> Weighed {
+    match whole(pattern, LIGHT_BYTES) {
+        Ok(light) => (Some(light), 1),
+        Err(_) => (whole(pattern, SIZE_LIMIT_BYTES).ok(), HEAVY),
+    }
+}
+
+fn whole(pattern: &str, limit_bytes: usize) -> Result<Regex, regex::Error> {
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(regex::Error::CompiledTooBig(MAX_PATTERN_BYTES));
     }
     // On its own first: what is not an expression must not become one between our anchors.
-    compiled(pattern)?;
-    compiled(&format!("^(?:{pattern})$"))
+    regex_syntax::parse(pattern).map_err(|error| regex::Error::Syntax(error.to_string()))?;
+    compiled(&format!("^(?:{pattern})$"), limit_bytes)
 }
 
 /// Says what is wrong with a pattern, if anything is.
 pub fn check(pattern: &str) -> Result<(), String> {
-    whole(pattern)
+    whole(pattern, SIZE_LIMIT_BYTES)
         .map(drop)
         .map_err(|error| format!("{pattern:?} is not usable: {error}"))
 }
@@ -110,26 +178,42 @@ fn class_has(class: &Class, is_wanted: fn(char) -> bool) -> bool {
     })
 }
 
-/// A pattern that can be asked.
+/// A pattern that can be asked. One that does not compile matches nothing: it was checked when it was stored.
 #[derive(Debug, Clone)]
-pub struct Pattern(Option<Arc<Regex>>);
+pub struct Pattern(Option<Regex>);
 
 impl Pattern {
-    /// Compiles the pattern, or takes the compiled one. One that does not compile matches nothing: it was
-    /// checked when it was stored.
+    /// Compiles the pattern, and forgets it.
     pub fn new(pattern: &str) -> Self {
-        if let Some(known) = COMPILED.get(pattern) {
-            return Self(known);
+        Self(whole(pattern, SIZE_LIMIT_BYTES).ok())
+    }
+
+    /// Compiles the pattern of an auth tenant, or takes the compiled one.
+    pub fn of(owner: &str, pattern: &str) -> Self {
+        let known = COMPILED.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(owner, pattern) {
+            return Self(known.clone());
         }
-        let compiled = whole(pattern).ok().map(Arc::new);
-        COMPILED.insert(pattern.to_owned(), compiled.clone());
-        Self(compiled)
+        drop(known);
+        // Without the lock: others need not wait for it.
+        let (regex, weight) = weighed(pattern);
+        let mut known = COMPILED.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(owner, pattern, (regex.clone(), weight));
+        Self(regex)
     }
 
     /// Whether the pattern matches the whole text.
     pub fn matches(&self, text: &str) -> bool {
         self.0.as_ref().is_some_and(|regex| regex.is_match(text))
     }
+}
+
+/// Those of an auth tenant's patterns that would have to be compiled first.
+pub fn missing<'a>(owner: &str, patterns: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let known = COMPILED.read().unwrap_or_else(PoisonError::into_inner);
+    patterns
+        .filter(|pattern| known.get(owner, pattern).is_none())
+        .collect()
 }
 
 #[cfg(test)]
@@ -150,14 +234,51 @@ mod tests {
             ("a)|(.*", "xyz", false),
             ("(?m)a$", "a\nb", false),
         ] {
+            assert_eq!(
+                Pattern::new(pattern).matches(text),
+                is_match,
+                "{pattern:?} {text:?}"
+            );
             for _ in 0..2 {
-                assert_eq!(
-                    Pattern::new(pattern).matches(text),
-                    is_match,
-                    "{pattern:?} {text:?}"
-                );
+                let pattern = Pattern::of("whole", pattern);
+                assert_eq!(pattern.matches(text), is_match, "{pattern:?} {text:?}");
             }
         }
+    }
+
+    #[test]
+    fn who_has_most_patterns_gives_way() {
+        let mut compiled = Compiled::new(10);
+        let light = || (None, 1);
+        compiled.insert("small", "a", light());
+        compiled.insert("small", "a", light());
+        compiled.insert("small", "b", light());
+        for number in 0..100 {
+            compiled.insert("big", &number.to_string(), light());
+            assert!(compiled.weight <= 10);
+        }
+        assert_eq!(compiled.owners["small"].weight, 2);
+        assert!(compiled.get("small", "a").is_some() && compiled.get("small", "b").is_some());
+        assert!(compiled.get("big", "99").is_some() && compiled.get("big", "0").is_none());
+        // The weight counts, not the number.
+        compiled.insert("small", "c", (None, 8));
+        compiled.insert("third", "a", light());
+        compiled.insert("third", "b", light());
+        assert!(compiled.get("small", "a").is_none());
+        assert_eq!((compiled.weight, compiled.owners.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_is_compiled_is_told_and_weighed() {
+        let patterns = ["missing/.*", "missing|b"];
+        assert_eq!(missing("weighed", patterns.into_iter()), patterns);
+        assert!(Pattern::of("weighed", patterns[0]).matches("missing/a"));
+        assert_eq!(missing("weighed", patterns.into_iter()), [patterns[1]]);
+        assert_eq!(missing("other", patterns.into_iter()), patterns);
+        assert_eq!(weighed("team/.*").1, 1);
+        let (heavy, weight) = weighed("\\w{2}");
+        assert_eq!((heavy.is_some(), weight), (true, HEAVY));
+        assert_eq!(weighed("a{1000}{1000}").1, HEAVY);
     }
 
     #[test]

@@ -37,21 +37,21 @@ impl PolicyMatch<'_> {
         Ok(())
     }
 
-    /// Whether the policy is about this repository.
-    pub fn has_repository(&self, repo: &RepoName) -> bool {
-        matches(self.match_repository, repo.as_str())
+    /// Whether the policy of this auth tenant is about this repository.
+    pub fn has_repository(&self, owner: &str, repo: &RepoName) -> bool {
+        matches(owner, self.match_repository, repo.as_str())
             && !self
                 .except_repository
-                .is_some_and(|pattern| matches(pattern, repo.as_str()))
+                .is_some_and(|pattern| matches(owner, pattern, repo.as_str()))
     }
 
     /// Whether the policy is about this tag, in a repository that it is about.
-    pub fn has_tag(&self, tag: &Tag) -> bool {
+    pub fn has_tag(&self, owner: &str, tag: &Tag) -> bool {
         self.match_tag
-            .is_none_or(|pattern| matches(pattern, tag.as_str()))
+            .is_none_or(|pattern| matches(owner, pattern, tag.as_str()))
             && !self
                 .except_tag
-                .is_some_and(|pattern| matches(pattern, tag.as_str()))
+                .is_some_and(|pattern| matches(owner, pattern, tag.as_str()))
     }
 
     /// Members that can never match, or leave everything out.
@@ -90,8 +90,8 @@ impl PolicyMatch<'_> {
     }
 }
 
-fn matches(pattern: &str, text: &str) -> bool {
-    Pattern::new(pattern).matches(text)
+fn matches(owner: &str, pattern: &str, text: &str) -> bool {
+    Pattern::of(owner, pattern).matches(text)
 }
 
 /// A warning if a pattern can match no repository.

@@ -99,6 +99,8 @@ pub struct RbacPolicy {
 /// Who asks for what, as policies see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Visitor<'a> {
+    /// The auth tenant whose policies are asked.
+    pub owner: &'a str,
     /// The repository; `None` asks whether the policy meets the visitor in any.
     pub repo: Option<&'a RepoName>,
     /// The user's name; `None` for the anonymous.
@@ -198,13 +200,23 @@ impl RbacPolicy {
         is_there
             && match (&self.match_repository, visitor.repo) {
                 (None, _) | (Some(_), None) => true,
-                (Some(pattern), Some(repo)) => Pattern::new(pattern).matches(repo.as_str()),
+                (Some(pattern), Some(repo)) => {
+                    Pattern::of(visitor.owner, pattern).matches(repo.as_str())
+                }
             }
             && match (&self.match_username, visitor.user) {
                 (None, _) => true,
                 (Some(_), None) => false,
-                (Some(pattern), Some(user)) => Pattern::new(pattern).matches(user),
+                (Some(pattern), Some(user)) => Pattern::of(visitor.owner, pattern).matches(user),
             }
+    }
+
+    /// The regular expressions of the rule.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        let patterns = [&self.match_repository, &self.match_username];
+        patterns
+            .into_iter()
+            .filter_map(|pattern| pattern.as_deref())
     }
 
     /// Whether both rules meet the same visitors, by what they say and not by what it means.

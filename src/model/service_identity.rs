@@ -83,11 +83,11 @@ impl ServiceIdentity {
         self.rights(&anywhere).validate()
     }
 
-    /// Whether a token with these claims, of an issuer of this name, is meant.
-    pub fn matches(&self, issuer: &str, claims: &Map<String, Value>) -> bool {
+    /// Whether a token with these claims, of an issuer of this name, is meant by the auth tenant that has the account.
+    pub fn matches(&self, owner: &str, issuer: &str, claims: &Map<String, Value>) -> bool {
         self.issuer == issuer
             && self.match_claims.iter().all(|(name, pattern)| {
-                let pattern = Pattern::new(pattern);
+                let pattern = Pattern::of(owner, pattern);
                 claim(claims, name).is_some_and(|value| value_matches(value, &pattern))
             })
     }
@@ -179,8 +179,12 @@ mod tests {
             (&[("nothing", ".*")], false),
         ] {
             let identity = identity(wanted);
-            assert_eq!(identity.matches("github", claims), expected, "{wanted:?}");
-            assert!(!identity.matches("gitlab", claims), "{wanted:?}");
+            assert_eq!(
+                identity.matches("tests", "github", claims),
+                expected,
+                "{wanted:?}"
+            );
+            assert!(!identity.matches("tests", "gitlab", claims), "{wanted:?}");
         }
     }
 

@@ -87,15 +87,17 @@ impl TagPolicy {
     }
 }
 
-/// The place of the first policy that blocks the change of a tag.
+/// The place of the first policy, of those of an auth tenant, that blocks the change of a tag.
 pub fn blocking_policy(
-    policies: &[TagPolicy],
+    (owner, policies): (&str, &[TagPolicy]),
     change: TagChange,
     repo: &RepoName,
     tag: &Tag,
 ) -> Option<usize> {
     policies.iter().position(|policy| {
-        policy.blocks(change) && policy.about().has_repository(repo) && policy.about().has_tag(tag)
+        policy.blocks(change)
+            && policy.about().has_repository(owner, repo)
+            && policy.about().has_tag(owner, tag)
     })
 }
 
@@ -130,7 +132,7 @@ mod tests {
             ("frozen", "any", Delete, None),
         ] {
             let (repo, tag) = (repo.parse().unwrap(), tag.parse().unwrap());
-            let actual = blocking_policy(&policies, change, &repo, &tag);
+            let actual = blocking_policy(("tests", &policies), change, &repo, &tag);
             assert_eq!(actual, expected, "{repo} {tag} {change:?}");
         }
     }

@@ -79,7 +79,8 @@ impl Tagging {
                 Some(before) if before == self.digest => continue,
                 Some(_) => TagChange::Move,
             };
-            refuse(policies, change, &self.name, tag)?;
+            let owned = (self.repo.account.auth_tenant_id.as_str(), policies);
+            refuse(owned, change, &self.name, tag)?;
         }
         Ok(())
     }
@@ -101,7 +102,11 @@ pub(super) fn refuse_tag_delete(
     tag: &Tag,
 ) -> Result<()> {
     let settings = repo_hold(conn, repo)?;
-    refuse(&settings.tag_policies, TagChange::Delete, name, tag)
+    let owned = (
+        repo.account.auth_tenant_id.as_str(),
+        settings.tag_policies.as_slice(),
+    );
+    refuse(owned, TagChange::Delete, name, tag)
 }
 
 /// Refuses to delete a manifest with a tag that a policy protects. It holds what it has looked at.
@@ -116,13 +121,19 @@ pub(super) fn refuse_manifest_delete(
         return Ok(());
     }
     for tag in tags_of(conn, repo.id, digest)? {
-        refuse(&policies, TagChange::Delete, name, &tag)?;
+        let owned = (repo.account.auth_tenant_id.as_str(), policies.as_slice());
+        refuse(owned, TagChange::Delete, name, &tag)?;
     }
     Ok(())
 }
 
-fn refuse(policies: &[TagPolicy], change: TagChange, repo: &RepoName, tag: &Tag) -> Result<()> {
-    let Some(number) = blocking_policy(policies, change, repo, tag) else {
+fn refuse(
+    (owner, policies): (&str, &[TagPolicy]),
+    change: TagChange,
+    repo: &RepoName,
+    tag: &Tag,
+) -> Result<()> {
+    let Some(number) = blocking_policy((owner, policies), change, repo, tag) else {
         return Ok(());
     };
     let what = match change {

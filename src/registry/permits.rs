@@ -9,8 +9,13 @@ use crate::{
         driver::{AuthDriver, Facts, Identity},
     },
     db::accounts::account_find,
-    error::Result,
-    model::{account::Account, permission::Permission, user::ANY_AUTH_TENANT},
+    error::{Error, Result},
+    model::{
+        account::Account,
+        pattern::{self, Pattern},
+        permission::Permission,
+        user::ANY_AUTH_TENANT,
+    },
     oci::{AccountName, FullRepoName, RepoName},
 };
 
@@ -92,6 +97,7 @@ impl Registry {
         permission: Permission,
         decision: impl FnOnce(Caller<'_>) -> Decision,
     ) -> Result<Decision> {
+        patterns_compile(account).await?;
         let Some(identity) = identity else {
             return Ok(decision(Caller::Anonymous));
         };
@@ -143,4 +149,24 @@ impl Registry {
         let own = name.split_once('.').map_or(name, |(driver, _)| driver);
         self.drivers.iter().find(|driver| driver.name() == own)
     }
+}
+
+/// Compiles the patterns of an account's policies if they are not remembered, where no request has to wait for it.
+async fn patterns_compile(account: &Account) -> Result<()> {
+    let owner = &account.auth_tenant_id;
+    let policies = account.settings.rbac_policies.iter();
+    let missing = pattern::missing(owner, policies.flat_map(|policy| policy.patterns()));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<String> = missing.into_iter().map(str::to_owned).collect();
+    let owner = owner.clone();
+    let compile = move || {
+        for pattern in missing {
+            Pattern::of(&owner, &pattern);
+        }
+    };
+    tokio::task::spawn_blocking(compile)
+        .await
+        .map_err(Error::internal)
 }

@@ -27,10 +27,10 @@ impl Registry {
         let Some(jwt) = oidc.verify(token).await? else {
             return Ok(None);
         };
-        let found = self.service_identities(&account).await?;
-        let found = found
-            .iter()
-            .find(|identity| identity.name == name && identity.matches(&jwt.provider, &jwt.claims));
+        let (owner, found) = self.service_identities(&account).await?;
+        let found = found.iter().find(|identity| {
+            identity.name == name && identity.matches(&owner, &jwt.provider, &jwt.claims)
+        });
         match found {
             Some(service) => Ok(Some(service.identity(&account, &jwt.subject).into())),
             None => {
@@ -45,10 +45,11 @@ impl Registry {
         }
     }
 
+    /// The service identities of an account, and which auth tenant has it.
     async fn service_identities(
         &self,
         account: &AccountName,
-    ) -> Result<Vec<ServiceIdentity>, AuthError> {
+    ) -> Result<(String, Vec<ServiceIdentity>), AuthError> {
         let wanted = account.clone();
         let found = self
             .db
@@ -56,7 +57,11 @@ impl Registry {
             .await
             .map_err(|error| AuthError::Unavailable(Box::new(error)))?;
         let found = found.filter(|account| !account.is_deleting);
-        Ok(found.map_or_else(Vec::new, |account| account.settings.service_identities))
+        let found = found.map(|account| {
+            let identities = account.settings.service_identities;
+            (account.auth_tenant_id, identities)
+        });
+        Ok(found.unwrap_or_default())
     }
 
     /// Says how a token of a machine is to be used, if that is why nobody knew it.

@@ -10,6 +10,7 @@ fn policy(document: Value) -> RbacPolicy {
 
 fn visitor<'a>(repo: &'a RepoName, user: Option<&'a str>, client: Option<&str>) -> Visitor<'a> {
     Visitor {
+        owner: "tests",
         repo: Some(repo),
         user,
         client: client.map(|address| address.parse().unwrap()),
