@@ -2,13 +2,15 @@
 //!
 //! A line is `{"seq":..,"hash":"..","event":{..}}` with the event's bytes as they were hashed, or `{"head":".."}`, a
 //! signed head; so the lines can be verified by themselves. What a newcomer gets wrong: an event that is read and
-//! written again may have other bytes, and its hash would not fit any more.
+//! written again may have other bytes, and its hash would not fit any more; and a write that hangs is given up but goes
+//! on, so that only a lock keeps the next one from writing into its lines.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, TryLockError},
 };
 
 use async_trait::async_trait;
@@ -94,7 +96,15 @@ fn text(delivery: &Delivery) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// A file that is added to.
+/// Why nothing was written: it is not waited for, or threads that wait would pile up behind a disk that hangs.
+fn busy() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "another write of audit events goes on",
+    )
+}
+
+/// A file that is added to, by one writer at a time, on this machine.
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
@@ -128,6 +138,11 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
         .create(true)
         .mode(0o600)
         .open(path)?;
+    // Held until the file is closed, also against threads of this process.
+    file.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => busy(),
+        fs::TryLockError::Error(error) => error,
+    })?;
     cut_torn_line(&mut file)?;
     file.write_all(text.as_bytes())?;
     file.sync_data()
@@ -152,9 +167,22 @@ fn cut_torn_line(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard output, for log collectors of containers.
+/// Standard output, for log collectors of containers. Each process has its own.
 #[derive(Debug)]
 pub struct StdoutSink;
+
+/// Held by whoever writes a delivery to standard output.
+static WRITING: Mutex<()> = Mutex::new(());
+
+fn print(out: &mut impl Write, text: &str) -> io::Result<()> {
+    let _writing = match WRITING.try_lock() {
+        Ok(writing) => writing,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(busy()),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
 
 #[async_trait]
 impl AuditSink for StdoutSink {
@@ -164,11 +192,7 @@ impl AuditSink for StdoutSink {
 
     async fn deliver(&self, delivery: &Delivery) -> Result<(), SinkError> {
         let text = text(delivery)?;
-        let written = tokio::task::spawn_blocking(move || {
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        });
-        Ok(written.await??)
+        Ok(tokio::task::spawn_blocking(move || print(&mut io::stdout(), &text)).await??)
     }
 }
 
@@ -205,8 +229,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_writers_do_not_write_into_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let sink = FileSink::new(path.clone());
+        // Half a line of somebody who hangs: another process, or a delivery that was given up.
+        let mut slow = OpenOptions::new();
+        let mut slow = slow.append(true).create(true).open(&path).unwrap();
+        slow.try_lock().unwrap();
+        let line = head_line("a.b.c").unwrap();
+        let (begin, rest) = line.split_at(5);
+        slow.write_all(begin.as_bytes()).unwrap();
+        let refused = sink.deliver(&delivery()).await.unwrap_err();
+        assert!(refused.to_string().contains("goes on"), "{refused}");
+        slow.write_all(format!("{rest}\n").as_bytes()).unwrap();
+        drop(slow);
+        sink.deliver(&delivery()).await.unwrap();
+        let lines = fs::read_to_string(&path).unwrap();
+        assert_eq!(lines.lines().count(), 4);
+        assert!(lines.lines().all(|line| read_line(line).is_ok()), "{lines}");
+    }
+
+    #[test]
+    fn two_deliveries_do_not_mix_on_standard_output() {
+        /// Tries to write the next delivery in the middle of one.
+        struct Nested(Vec<u8>, bool);
+        impl Write for Nested {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let mut other = Vec::new();
+                self.1 |= print(&mut other, "other\n").is_ok();
+                self.0.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut out = Nested(Vec::new(), false);
+        print(&mut out, "one\n").unwrap();
+        print(&mut out, "two\n").unwrap();
+        assert_eq!((out.0.as_slice(), out.1), (&b"one\ntwo\n"[..], false));
+    }
+
+    #[tokio::test]
     async fn a_line_that_a_crash_has_torn_is_replaced() {
-        use std::{fs, os::unix::fs::PermissionsExt as _};
+        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let sink = FileSink::new(path.clone());

@@ -284,12 +284,21 @@ pub struct SinkState {
     pub failures: i32,
 }
 
+/// A sink's next delivery, which one node has taken on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkClaim {
+    /// How the sink stood then.
+    pub state: SinkState,
+    /// The end of the lease as the database keeps it, which tells this claim from those before and after.
+    lease_until: NaiveDateTime,
+}
+
 /// Takes a delivery on if it is due: nobody else does before `lease_until`.
 pub fn audit_sink_claim(
     conn: &mut Conn,
     name: &str,
     (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<Option<SinkState>> {
+) -> Result<Option<SinkClaim>> {
     on_backend!(conn, |c| diesel::insert_into(audit_sinks::table)
         .values((
             audit_sinks::name.eq(name),
@@ -307,31 +316,43 @@ pub fn audit_sink_claim(
     if claimed == 0 {
         return Ok(None);
     }
-    let (delivered_seq, failures) = audit_sinks::table
+    let (delivered_seq, failures, lease_until) = audit_sinks::table
         .find(name)
-        .select((audit_sinks::delivered_seq, audit_sinks::failures))
+        .select((
+            audit_sinks::delivered_seq,
+            audit_sinks::failures,
+            audit_sinks::next_delivery_at,
+        ))
         .first(conn)?;
-    Ok(Some(SinkState {
+    let state = SinkState {
         delivered_seq,
         failures,
-    }))
+    };
+    Ok(Some(SinkClaim { state, lease_until }))
 }
 
-/// Notes how far a sink has got, and when it is due again.
+/// Notes how far a sink has got, and when it is due again. `false` if somebody else has taken the delivery on since, or
+/// if the sink would go back: then nothing is noted.
 pub fn audit_sink_advance(
     conn: &mut Conn,
     name: &str,
-    state: &SinkState,
+    (claim, state): (&SinkClaim, &SinkState),
     next_delivery_at: DateTime<Utc>,
-) -> Result<()> {
-    diesel::update(audit_sinks::table.find(name))
+) -> Result<bool> {
+    if state.delivered_seq < claim.state.delivered_seq {
+        return Ok(false);
+    }
+    let is_ours = audit_sinks::delivered_seq
+        .eq(claim.state.delivered_seq)
+        .and(audit_sinks::next_delivery_at.eq(claim.lease_until));
+    let advanced = diesel::update(audit_sinks::table.find(name).filter(is_ours))
         .set((
             audit_sinks::delivered_seq.eq(state.delivered_seq),
             audit_sinks::failures.eq(state.failures),
             audit_sinks::next_delivery_at.eq(next_delivery_at.naive_utc()),
         ))
         .execute(conn)?;
-    Ok(())
+    Ok(advanced > 0)
 }
 
 /// The last event of the chain, and how far a sink has got.

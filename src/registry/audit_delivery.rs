@@ -11,7 +11,7 @@ use super::Registry;
 use crate::{
     audit::Delivery,
     db::audit::{
-        SinkState, audit_after, audit_backlog, audit_heads_between, audit_sink_advance,
+        SinkClaim, audit_after, audit_backlog, audit_heads_between, audit_sink_advance,
         audit_sink_claim,
     },
     error::{Error, Result},
@@ -44,7 +44,7 @@ pub struct SinkBacklog {
 #[derive(Debug)]
 pub struct SinkTask {
     number: usize,
-    state: SinkState,
+    claim: SinkClaim,
     delivery: Delivery,
 }
 
@@ -73,20 +73,20 @@ impl Registry {
         let lease = (now, now + LEASE);
         self.db
             .write(move |conn| {
-                let Some(state) = audit_sink_claim(conn, &name, lease)? else {
+                let Some(claim) = audit_sink_claim(conn, &name, lease)? else {
                     return Ok(None);
                 };
-                let after = state.delivered_seq;
+                let after = claim.state.delivered_seq;
                 let events = audit_after(conn, after, BATCH)?;
                 let Some(last) = events.last().map(|event| event.seq) else {
-                    audit_sink_advance(conn, &name, &state, now)?;
+                    audit_sink_advance(conn, &name, (&claim, &claim.state), now)?;
                     return Ok(None);
                 };
                 let heads = audit_heads_between(conn, after, last)?;
                 let delivery = Delivery { events, heads };
                 Ok(Some(SinkTask {
                     number,
-                    state,
+                    claim,
                     delivery,
                 }))
             })
@@ -97,9 +97,10 @@ impl Registry {
     pub async fn sink_deliver(&self, task: SinkTask) -> Result<()> {
         let SinkTask {
             number,
-            mut state,
+            claim,
             delivery,
         } = task;
+        let mut state = claim.state.clone();
         let Some(sink) = self.audit_sinks.get(number).map(Arc::clone) else {
             return Ok(());
         };
@@ -121,9 +122,16 @@ impl Registry {
             }
         };
         let name = sink.name().to_owned();
-        self.db
-            .write(move |conn| audit_sink_advance(conn, &name, &state, next_at))
+        let is_noted = self
+            .db
+            .write(move |conn| audit_sink_advance(conn, &name, (&claim, &state), next_at))
             .await?;
+        if !is_noted {
+            tracing::warn!(
+                sink = sink.name(),
+                "a delivery of audit events took so long that another one began; some come twice"
+            );
+        }
         outcome
     }
 
