@@ -299,7 +299,7 @@ impl App {
         if let Err(error) = self.registry.pulls_flush().await {
             warn!(error = ?error, "the last pulls were not noted");
         }
-        if let Err(error) = self.registry.audit_flush().await {
+        if let Err(error) = self.registry.audit_close().await {
             warn!(error = ?error, "the last audit events were not written");
         }
         Ok(served?)

@@ -157,7 +157,8 @@ impl LoginLimit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn window(&self) -> TimeDelta {
+    /// How long failures count.
+    pub fn window(&self) -> TimeDelta {
         TimeDelta::seconds(i64::try_from(self.limits.window_seconds).unwrap_or(i64::MAX / 1000))
     }
 

@@ -254,6 +254,9 @@ pub struct AuditEvent {
     /// Why, or what is special.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// This event stands for so many of strangers that were not written one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u32>,
 }
 
 /// How much of a text that comes from outside is kept, in bytes.
@@ -288,6 +291,7 @@ impl AuditEvent {
             auth_tenant_id: None,
             target: AuditTarget::default(),
             reason: None,
+            left_out: None,
         }
     }
 

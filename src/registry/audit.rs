@@ -13,15 +13,12 @@ use std::{
 use super::{
     Registry,
     access::{RepoAccess, RepoPermission},
+    audit_strangers::StrangerAct,
     caller::{Actor, Caller},
     login::LoggedIn,
 };
 use crate::{
-    auth::{
-        driver::{AuthError, Credentials},
-        issued_secret,
-        scope::Scope,
-    },
+    auth::{driver::AuthError, issued_secret, scope::Scope},
     db::audit::{audit_append_all, audit_find},
     error::{Code, Error, Result},
     model::{
@@ -167,9 +164,22 @@ impl Registry {
         self.audit_flush().await
     }
 
-    /// Writes the events that were collected.
+    /// Writes the events that were collected, and how many of strangers were left out.
     pub async fn audit_flush(&self) -> Result<()> {
-        let events = self.audit_buffer.take();
+        self.audit_flush_with(false).await
+    }
+
+    /// Writes all that is known, before the process ends.
+    pub async fn audit_close(&self) -> Result<()> {
+        self.audit_flush_with(true).await
+    }
+
+    async fn audit_flush_with(&self, with_all: bool) -> Result<()> {
+        let mut events = self.audit_buffer.take();
+        // While nothing can be written it is only counted on.
+        if events.len() < MAX_WAITING {
+            events.extend(self.strangers_told(with_all));
+        }
         if events.is_empty() {
             return Ok(());
         }
@@ -209,17 +219,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Tells how a login ended, and passes it on.
+    /// Tells how a login ended, and passes it on. `offered` is the name, if there was one.
     pub(super) async fn login_noted(
         &self,
-        offered: Credentials<'_>,
+        offered: Option<&str>,
         origin: &RequestOrigin,
         outcome: Result<LoggedIn, AuthError>,
     ) -> Result<LoggedIn, AuthError> {
-        let offered = match offered {
-            Credentials::Password { user, .. } => Some(user),
-            Credentials::KeystoneToken(_) | Credentials::Jwt(_) => None,
-        };
+        if matches!(outcome, Err(AuthError::Limited { .. }))
+            && !self.stranger_admit(StrangerAct::LimitedLogin, origin)
+        {
+            return outcome;
+        }
         let now = self.clock.now();
         let event = AuditEvent::new(self.ids.fresh(), now, AuditAction::Login);
         let mut event = match &outcome {
@@ -257,6 +268,9 @@ impl Registry {
             let words: Vec<String> = scopes.iter().map(Scope::to_string).collect();
             words.join(" ")
         };
+        if who.is_none() && !self.stranger_admit(StrangerAct::AnonymousToken, origin) {
+            return Ok(());
+        }
         let who = who.unwrap_or_else(|| AuditWho {
             name: "anonymous".to_owned(),
             ..AuditWho::default()
@@ -291,6 +305,9 @@ impl Registry {
         (account, path): (Option<String>, &str),
         reason: &str,
     ) {
+        if who.is_none() && !self.stranger_admit(StrangerAct::Refusal, origin) {
+            return;
+        }
         let now = self.clock.now();
         let event = AuditEvent::new(self.ids.fresh(), now, AuditAction::Access);
         let path: String = path.chars().take(MAX_OFFERED_CHARS).collect();

@@ -68,18 +68,38 @@ impl Registry {
         offered: Credentials<'_>,
         origin: &RequestOrigin,
     ) -> Result<LoggedIn, AuthError> {
-        let who = self.limited_name(offered);
-        let attempt = self
-            .login_limit
-            .begin(&who, origin.client, self.clock.now());
-        let attempt = match attempt {
-            Ok(attempt) => attempt,
-            Err(retry_after) => {
-                let refused = Err(AuthError::Limited { retry_after });
-                return self.login_noted(offered, origin, refused).await;
-            }
+        let name = match offered {
+            Credentials::Password { user, .. } => Some(user),
+            Credentials::KeystoneToken(_) | Credentials::Jwt(_) => None,
         };
-        let outcome = match self.identify(offered).await {
+        let who = self.limited_name(offered);
+        let outcome = self.limited((&who, origin), self.identify(offered));
+        self.login_noted(name, origin, outcome.await).await
+    }
+
+    /// Who shows this refresh token. Only failures are told: the token that a success leads to tells the rest.
+    pub(super) async fn refresh_login(
+        &self,
+        (token, audience): (&str, &str),
+        origin: &RequestOrigin,
+    ) -> Result<LoggedIn, AuthError> {
+        let outcome = self.limited((token, origin), self.refresh(token, audience));
+        match outcome.await {
+            Ok(login) => Ok(login),
+            failed => self.login_noted(None, origin, failed).await,
+        }
+    }
+
+    /// Identifies somebody, unless there were too many failures; `who` is counted together.
+    async fn limited(
+        &self,
+        (who, origin): (&str, &RequestOrigin),
+        identified: impl Future<Output = Result<Option<LoggedIn>, AuthError>>,
+    ) -> Result<LoggedIn, AuthError> {
+        let now = self.clock.now();
+        let attempt = self.login_limit.begin(who, origin.client, now);
+        let attempt = attempt.map_err(|retry_after| AuthError::Limited { retry_after })?;
+        let outcome = match identified.await {
             Ok(None) => Err(AuthError::Rejected),
             Ok(Some(login)) => Ok(login),
             Err(error) => Err(error),
@@ -93,7 +113,7 @@ impl Registry {
             }
             Err(AuthError::Limited { .. } | AuthError::Unavailable(_)) => attempt.take_back(),
         }
-        self.login_noted(offered, origin, outcome).await
+        outcome
     }
 
     /// Whose attempts are counted together. What cannot be guessed counts for itself, so that nobody can lock

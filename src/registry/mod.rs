@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod audit;
 pub mod audit_delivery;
 pub mod audit_seal;
+mod audit_strangers;
 mod backends;
 pub mod bootstrap;
 pub mod caller;
@@ -68,6 +69,7 @@ use std::{
 use ipnet::IpNet;
 
 use audit::AuditBuffer;
+use audit_strangers::Strangers;
 pub use backends::{Backend, Backends};
 pub use move_account::MoveSettings;
 use pull_log::{PullLog, WantedBlobs};
@@ -174,6 +176,7 @@ pub struct Registry {
     books: tokio::sync::Mutex<quotas::BooksRead>,
     audit_sinks: Vec<Arc<dyn AuditSink>>,
     audit_buffer: AuditBuffer,
+    strangers: Strangers,
     rate_limits: RateLimits,
 }
 
@@ -211,6 +214,7 @@ impl Registry {
             books: tokio::sync::Mutex::default(),
             audit_sinks,
             audit_buffer: AuditBuffer::default(),
+            strangers: Strangers::default(),
         }
     }
 

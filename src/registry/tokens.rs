@@ -168,8 +168,8 @@ impl Registry {
         let offered = match &order.grant {
             TokenGrant::Anonymous => return Ok(None),
             TokenGrant::Refresh(token) => {
-                let login = self.refresh(token, &order.audience).await?;
-                return login.ok_or(AuthError::Rejected).map(Some);
+                let shown = (token.as_str(), order.audience.as_str());
+                return self.refresh_login(shown, &order.origin).await.map(Some);
             }
             TokenGrant::Password { user, secret } => Credentials::Password { user, secret },
             TokenGrant::Exchange {
@@ -190,7 +190,11 @@ impl Registry {
     /// Who shows a refresh token. It is good for the registry's name that it was made for and as long as its owner,
     /// and the secret that it was got with, are. It may be used again: clients keep it in a store that they do not
     /// write to at each use.
-    async fn refresh(&self, token: &str, audience: &str) -> Result<Option<LoggedIn>, AuthError> {
+    pub(super) async fn refresh(
+        &self,
+        token: &str,
+        audience: &str,
+    ) -> Result<Option<LoggedIn>, AuthError> {
         if issued_secret::kind_of(token) != Some(SecretKind::Refresh) {
             return Ok(None);
         }

@@ -162,3 +162,34 @@ async fn there_are_none_if_the_configuration_says_so() {
     let answer: Value = answer.json().await.unwrap();
     assert!(answer.get("refresh_token").is_none());
 }
+
+#[tokio::test]
+async fn wrong_ones_are_told_and_stopped() {
+    let few = |config: &mut kontor::config::Config| {
+        config.auth.login_limits.per_address = 3;
+        config.auth.login_limits.window_seconds = 60;
+    };
+    let registry = Setup::default().config(few).start().await;
+    let token = registry.refresh_token("ann", PASSWORD).await;
+    let unused = registry.refresh_token("ann", PASSWORD).await;
+    // Whoever was let in here once is not stopped for what others do.
+    registry.audit_events("action=login").await;
+    assert_eq!(registry.refresh(&token, PULL).await.0, 200);
+    for (number, status) in [401, 401, 401, 429].into_iter().enumerate() {
+        let wrong = format!("kontor_refresh_{number:043}");
+        assert_eq!(registry.refresh(&wrong, PULL).await.0, status);
+    }
+    assert_eq!(registry.refresh(&unused, PULL).await.0, 429);
+    assert_eq!(registry.refresh(&token, PULL).await.0, 200);
+    // A success is told by its token, and names somebody.
+    let mut events = registry.audit_events("action=login").await;
+    events.retain(|event| event.get("who").is_none());
+    let count = |outcome: &str| events.iter().filter(|e| e["outcome"] == outcome).count();
+    assert_eq!((count("failure"), count("denied"), events.len()), (3, 1, 4));
+    for event in &events {
+        assert!(event.get("client").is_some());
+        assert!(!event.to_string().contains("kontor_refresh_0"));
+    }
+    registry.pass(60);
+    assert_eq!(registry.refresh(&unused, PULL).await.0, 200);
+}
