@@ -141,12 +141,17 @@ impl Registry {
         let condition = order.condition.clone();
         let before = match existing {
             None => None,
-            Some(_) => Some(self.account_to_change(identity, name).await?),
+            Some(_) => self.account_to_change(identity, name).await?,
         };
+        let is_hidden = existing.is_some() && before.is_none();
         let after = match &before {
             Some(account) => changed(account, order)?,
             None => self.account_to_create(identity, name, order).await?,
         };
+        // Names are shared by all tenants, so that one is taken cannot be hidden from who may create accounts.
+        if is_hidden {
+            return Err(name_taken(name));
+        }
         // After the permission: it takes a while.
         let settings = after.settings.clone();
         let valid = tokio::task::spawn_blocking(move || {
@@ -164,14 +169,18 @@ impl Registry {
         })
     }
 
-    async fn account_to_change(&self, identity: &Identity, name: &AccountName) -> Result<Account> {
+    /// The account as it is; `None` if the caller must not see it.
+    async fn account_to_change(
+        &self,
+        identity: &Identity,
+        name: &AccountName,
+    ) -> Result<Option<Account>> {
         let access = self
             .account_access(identity, name, Permission::Change)
             .await;
         match access {
-            Ok(access) => Ok(access.account),
-            // Names are shared by all tenants, so that one is taken cannot be hidden here.
-            Err(error) if error.code() == Code::NotFound => Err(name_taken(name)),
+            Ok(access) => Ok(Some(access.account)),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -80,6 +80,34 @@ async fn others_neither_see_nor_change_an_account() {
 }
 
 #[tokio::test]
+async fn only_who_may_create_accounts_learns_that_a_name_is_taken() {
+    let registry = TestRegistry::start().await;
+    let serves = json!({ "auth_tenant_id": "demo", "serves_namespace": "docker.io" });
+    let made = registry.account("public", serves).await;
+    assert_eq!(made.status(), 201);
+    let put = async |user: &str, name: &str, query: &str, tenant: &str| {
+        let path = format!("/api/v1/accounts/{name}{query}");
+        let request = registry.as_user(user, Method::PUT, &path);
+        let answer = request.json(&json!({ "auth_tenant_id": tenant })).send();
+        let answer = answer.await.unwrap();
+        let status = answer.status().as_u16();
+        (status, problem(answer, status).await)
+    };
+    for query in ["", "?dry_run=true"] {
+        for tenant in ["demo", "other", "nobody"] {
+            let taken = put("nobody", "public", query, tenant).await;
+            let absent = put("nobody", "absent", query, tenant).await;
+            assert_eq!(taken, absent, "who may create none learns nothing");
+            assert_eq!(taken.0, 403);
+        }
+        assert_eq!(put("other", "public", query, "demo").await.0, 403);
+        let (status, told) = put("other", "public", query, "other").await;
+        assert_eq!(status, 409);
+        assert_eq!(told, "the account name public is taken");
+    }
+}
+
+#[tokio::test]
 async fn bad_orders_are_refused_with_the_reason() {
     let registry = TestRegistry::start().await;
     let bad_policy = json!([{ "match_repository": "(", "permissions": ["anonymous_pull"] }]);
@@ -442,7 +470,8 @@ async fn a_dry_run_makes_the_checks_of_a_change() {
             403,
         ),
         ("ann", "demo", json!({}), 403),
-        ("other", "demo", json!({}), 409),
+        ("other", "demo", json!({}), 422),
+        ("other", "demo", json!({ "auth_tenant_id": "other" }), 409),
         ("other", "fresh", json!({ "auth_tenant_id": "demo" }), 403),
     ] {
         let answer = dry_run(&registry, user, name, document.clone()).await;
