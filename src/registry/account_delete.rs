@@ -14,14 +14,15 @@ use crate::{
     db::{
         Conn,
         accounts::{
-            account_delete, account_deletion_claim, account_deletion_due_since, account_lock,
+            account_delete, account_deletion_claim, account_deletion_due_since, account_find,
+            account_lock,
             account_mark_deleting,
         },
         audit::audit_append,
         blobs::{blob_ids, blobs_remove},
         containers::container_list,
         listings::{blob_count, remaining_in_account},
-        loose_objects::loose_object_list,
+        loose_objects::{LooseObject, loose_object_list},
         quotas::quota_settle,
         repos::repos_delete,
         storage_moves::move_forget,
@@ -166,20 +167,9 @@ impl Registry {
                 break;
             }
         }
-        let name = account.name.clone();
-        let objects = self
-            .db
-            .read(move |conn| loose_object_list(conn, &name))
-            .await?;
+        let (objects, _) = self.account_rest(account).await?;
         self.objects_delete(account, objects).await;
-        let name = account.name.clone();
-        let (left, blobs) = self
-            .db
-            .read(move |conn| {
-                let left = loose_object_list(conn, &name)?;
-                Ok((left, blob_count(conn, &name)?))
-            })
-            .await?;
+        let (left, blobs) = self.account_rest(account).await?;
         if !left.is_empty() {
             let message = "some objects could not be deleted; delete the account again";
             return Err(Error::unavailable(message));
@@ -192,6 +182,20 @@ impl Registry {
             return Err(Error::with_message(Code::Conflict, message).with_detail(detail));
         }
         Ok(())
+    }
+
+    /// The objects and the number of blobs that an account that is being deleted still has.
+    async fn account_rest(&self, account: &Account) -> Result<(Vec<LooseObject>, u64)> {
+        let owner = account.clone();
+        self.db
+            .read(move |conn| {
+                let objects = loose_object_list(conn, &owner.name)?;
+                let blobs = blob_count(conn, &owner.name)?;
+                // Last: what was read before was this account's if it is still there.
+                refuse_unless_deleting(account_find(conn, &owner.name)?, &owner)?;
+                Ok((objects, blobs))
+            })
+            .await
     }
 }
 
@@ -208,8 +212,11 @@ fn refuse_other(now: Option<&Account>, owner: &Account) -> Result<()> {
 
 /// The account that is being deleted, which nobody else can change until the transaction ends.
 fn deleting_lock(conn: &mut Conn, account: &Account) -> Result<()> {
-    let now = account_lock(conn, &account.name)?.filter(|now| now.is_deleting);
-    refuse_other(now.as_ref(), account)
+    refuse_unless_deleting(account_lock(conn, &account.name)?, account)
+}
+
+fn refuse_unless_deleting(now: Option<Account>, owner: &Account) -> Result<()> {
+    refuse_other(now.filter(|now| now.is_deleting).as_ref(), owner)
 }
 
 /// The refusal to delete what has manifests; `what` is it?

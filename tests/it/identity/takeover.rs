@@ -1,7 +1,10 @@
 //! Those who try to keep what they had: after a revocation, after a rotation, in another tenant's account.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use storage_drivers::Op;
 
 use super::{PULL, sent, start_public};
 use crate::{
@@ -312,4 +315,72 @@ async fn drivers_that_do_not_exist_are_named() {
             Some(name) => assert!(error.unwrap().contains(name)),
         }
     }
+}
+
+/// A deletion of another tenant's account stops at its next step once the name is somebody else's, and takes nothing.
+async fn deletion_that_comes_late(op: Op) {
+    let registry = start_public().await;
+    let path = "accounts/reused";
+    let put = |tenant: &str| registry.api(Method::PUT, path, json!({ "auth_tenant_id": tenant }));
+    assert_eq!(put("other").await.0, 201);
+    let old = registry.push_blob("reused/app", b"of the old owner").await;
+    let gate = registry.faults.hold(op);
+    let late = registry
+        .basic("other", PASSWORD, Method::DELETE, "/api/v1/accounts/reused")
+        .send();
+    let late = tokio::spawn(late);
+    let waits = registry.faults.calls_reached(op, 1);
+    tokio::time::timeout(Duration::from_secs(30), waits)
+        .await
+        .unwrap();
+    // From here on nothing is held but what has arrived: a second request ends the deletion, and others take the name.
+    registry.faults.hold(op).open();
+    assert_eq!(registry.api(Method::DELETE, path, Value::Null).await.0, 204);
+    assert_eq!(put("demo").await.0, 201);
+    registry.push_image("reused/app", "v1", 1).await;
+    registry
+        .push_blob("reused/app", b"that no manifest needs")
+        .await;
+    let robot = json!({ "name": "ci", "permissions": ["pull"] });
+    let robots = "accounts/reused/robots";
+    assert_eq!(registry.api(Method::POST, robots, robot).await.0, 201);
+    let objects = registry.object_count("reused").await;
+    let scope = "repository:reused/app:pull";
+    let token = registry.token_of("ann", PASSWORD, &[scope]).await;
+
+    gate.open();
+    let late = late.await.unwrap().unwrap();
+    assert_eq!(late.status(), 404, "{}", late.text().await.unwrap());
+    assert_eq!(registry.object_count("reused").await, objects);
+    let status = async |path: &str| {
+        let request = registry.bearer(&token, Method::GET, path);
+        request.send().await.unwrap().status().as_u16()
+    };
+    // The token was not revoked either.
+    assert_eq!(status("/v2/reused/app/manifests/v1").await, 200);
+    assert_eq!(status(&format!("/v2/reused/app/blobs/{old}")).await, 404);
+    let (found, shown) = registry.api(Method::GET, path, Value::Null).await;
+    assert_eq!(
+        (found, &shown["account"]["auth_tenant_id"]),
+        (200, &json!("demo"))
+    );
+    assert_ne!(shown["account"]["state"], "deleting");
+    let robot = registry.api(Method::GET, "accounts/reused/robots/ci", Value::Null);
+    assert_eq!(robot.await.0, 200);
+    registry.push_blob("reused/app", b"it goes on").await;
+    let report = registry.registry.check(true).await.unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+    // The trail has one deletion: the one that was ended.
+    let deletions = registry.audit_events("action=account.delete&account=reused");
+    assert_eq!(deletions.await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_deletion_that_waited_for_an_object_takes_nothing_of_the_next_owner() {
+    deletion_that_comes_late(Op::Delete).await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_waited_for_the_container_takes_nothing_of_the_next_owner() {
+    deletion_that_comes_late(Op::ReleaseAccount).await;
 }
