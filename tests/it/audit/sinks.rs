@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use kontor::db::audit::{
+    SinkClaim, SinkState, audit_backlog, audit_sink_advance, audit_sink_claim,
+};
 use serde_json::Value;
 
 use crate::support::{Setup, TestRegistry};
@@ -17,7 +21,7 @@ async fn deliver(registry: &TestRegistry) {
             return;
         }
         // The registry's own job may be at it.
-        registry.clock.advance(chrono::TimeDelta::seconds(31));
+        registry.clock.advance(TimeDelta::seconds(31));
         tokio::task::yield_now().await;
     }
     panic!("the sink stays behind");
@@ -92,9 +96,61 @@ async fn an_outage_of_a_sink_loses_nothing_and_keeps_the_events_from_being_prune
     }
     assert!(metric(&registry, "kontor_audit_undelivered").await > 0);
     fs::create_dir(&folder).unwrap();
-    registry.clock.advance(chrono::TimeDelta::seconds(31));
+    registry.clock.advance(TimeDelta::seconds(31));
     deliver(&registry).await;
     let seqs = seqs(&fs::read_to_string(file(&registry)).unwrap());
     assert_eq!(seqs.first(), Some(&1));
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// A sink that no job knows.
+const SLOW: &str = "slow";
+
+async fn claim(registry: &TestRegistry, now: DateTime<Utc>) -> Option<SinkClaim> {
+    let lease = (now, now + TimeDelta::seconds(30));
+    let claim = registry
+        .db
+        .write(move |conn| audit_sink_claim(conn, SLOW, lease));
+    claim.await.unwrap()
+}
+
+async fn advance(registry: &TestRegistry, claim: &SinkClaim, seq: i64, at: DateTime<Utc>) -> bool {
+    let claim = claim.clone();
+    let state = SinkState {
+        delivered_seq: seq,
+        failures: 0,
+    };
+    let advance = registry
+        .db
+        .write(move |conn| audit_sink_advance(conn, SLOW, (&claim, &state), at));
+    advance.await.unwrap()
+}
+
+async fn delivered(registry: &TestRegistry) -> i64 {
+    let backlog = registry.db.read(|conn| audit_backlog(conn, SLOW)).await;
+    backlog.unwrap().1.delivered_seq
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_does_not_move_the_sink() {
+    let registry = TestRegistry::start().await;
+    let now = registry.now();
+    let after = |seconds| now + TimeDelta::seconds(seconds);
+    let late = claim(&registry, now).await.unwrap();
+    assert_eq!(claim(&registry, after(29)).await, None);
+    let taken = claim(&registry, after(30)).await.unwrap();
+    // Neither a success nor a failure of the first counts, nor does it end the lease of the second.
+    assert!(!advance(&registry, &late, 500, after(31)).await);
+    assert!(!advance(&registry, &late, 0, after(31)).await);
+    assert_eq!(delivered(&registry).await, 0);
+    assert_eq!(claim(&registry, after(32)).await, None);
+    assert!(advance(&registry, &taken, 700, after(33)).await);
+    assert!(!advance(&registry, &taken, 900, after(33)).await, "once");
+    assert!(!advance(&registry, &late, 500, after(34)).await);
+    assert_eq!(delivered(&registry).await, 700);
+    let next = claim(&registry, after(35)).await.unwrap();
+    assert!(!advance(&registry, &next, 600, after(36)).await, "back");
+    // Late, but nobody else began.
+    assert!(advance(&registry, &next, 800, after(99)).await);
+    assert_eq!(delivered(&registry).await, 800);
 }
