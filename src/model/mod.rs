@@ -4,6 +4,7 @@ pub mod account;
 pub mod account_rights;
 pub mod audit;
 pub mod audit_chain;
+mod compiled;
 pub mod difference;
 pub mod expression;
 pub mod gc_policy;

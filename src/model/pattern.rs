@@ -1,18 +1,14 @@
 //! Regular expressions that tenants write: they must match the whole of a text and cannot fill the memory.
 //!
 //! A pattern is compiled once and then remembered for its owner, an auth tenant, since policies are asked at every
-//! request. What a newcomer gets wrong: the memory is shared, so whoever uses most of it has to give way, or a tenant
-//! with many patterns would make the requests of all others compile theirs again.
+//! request (`compiled.rs`).
 
-use std::{
-    collections::HashMap,
-    sync::{LazyLock, PoisonError, RwLock},
-};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::invalid_field::InvalidField;
+use super::{compiled::Compiled, invalid_field::InvalidField};
 
 /// The longest pattern.
 const MAX_PATTERN_BYTES: usize = 512;
@@ -29,59 +25,11 @@ const HEAVY: usize = SIZE_LIMIT_BYTES / LIGHT_BYTES;
 /// The weight that is remembered of all owners together.
 const REMEMBERED: usize = 4096;
 
-static COMPILED: LazyLock<RwLock<Compiled>> =
+static COMPILED: LazyLock<RwLock<Compiled<Option<Regex>>>> =
     LazyLock::new(|| RwLock::new(Compiled::new(REMEMBERED)));
 
 /// A compiled pattern, `None` if it does not compile, with its weight.
 type Weighed = (Option<Regex>, usize);
-
-/// The compiled patterns of all owners.
-struct Compiled {
-    most: usize,
-    weight: usize,
-    owners: HashMap<String, Owned>,
-}
-
-/// Those of one owner.
-#[derive(Default)]
-struct Owned {
-    weight: usize,
-    patterns: HashMap<String, Option<Regex>>,
-}
-
-impl Compiled {
-    fn new(most: usize) -> Self {
-        Self {
-            most,
-            weight: 0,
-            owners: HashMap::new(),
-        }
-    }
-
-    fn get(&self, owner: &str, pattern: &str) -> Option<&Option<Regex>> {
-        self.owners.get(owner)?.patterns.get(pattern)
-    }
-
-    /// Remembers a pattern. If there is no room left, the owner with most forgets everything: who uses less than an
-    /// equal share is never the one.
-    fn insert(&mut self, owner: &str, pattern: &str, (compiled, weight): Weighed) {
-        if self.get(owner, pattern).is_some() {
-            return;
-        }
-        while self.weight + weight > self.most {
-            let heaviest = self.owners.iter().max_by_key(|(_, owned)| owned.weight);
-            let Some(heaviest) = heaviest.map(|(owner, _)| owner.clone()) else {
-                return;
-            };
-            let forgotten = self.owners.remove(&heaviest).unwrap_or_default();
-            self.weight -= forgotten.weight;
-        }
-        let owned = self.owners.entry(owner.to_owned()).or_default();
-        owned.patterns.insert(pattern.to_owned(), compiled);
-        owned.weight += weight;
-        self.weight += weight;
-    }
-}
 
 fn compiled(pattern: &str, limit_bytes: usize) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
@@ -244,28 +192,6 @@ mod tests {
                 assert_eq!(pattern.matches(text), is_match, "{pattern:?} {text:?}");
             }
         }
-    }
-
-    #[test]
-    fn who_has_most_patterns_gives_way() {
-        let mut compiled = Compiled::new(10);
-        let light = || (None, 1);
-        compiled.insert("small", "a", light());
-        compiled.insert("small", "a", light());
-        compiled.insert("small", "b", light());
-        for number in 0..100 {
-            compiled.insert("big", &number.to_string(), light());
-            assert!(compiled.weight <= 10);
-        }
-        assert_eq!(compiled.owners["small"].weight, 2);
-        assert!(compiled.get("small", "a").is_some() && compiled.get("small", "b").is_some());
-        assert!(compiled.get("big", "99").is_some() && compiled.get("big", "0").is_none());
-        // The weight counts, not the number.
-        compiled.insert("small", "c", (None, 8));
-        compiled.insert("third", "a", light());
-        compiled.insert("third", "b", light());
-        assert!(compiled.get("small", "a").is_none());
-        assert_eq!((compiled.weight, compiled.owners.len()), (2, 1));
     }
 
     #[test]

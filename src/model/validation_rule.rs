@@ -5,14 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
-use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    compiled::Compiled,
     expression::{Author, Expression},
     invalid_field::InvalidField,
 };
@@ -43,11 +43,11 @@ const MAX_LABELS_BYTES: usize = 64 * 1024;
 /// The repository of the example that a new rule is tried on.
 const EXAMPLE_REPO: &str = "example";
 
-/// How many compiled expressions are remembered.
-const REMEMBERED: usize = 128;
+/// How many compiled expressions are remembered of all owners together.
+const REMEMBERED: usize = 256;
 
-static COMPILED: LazyLock<Cache<String, Arc<Expression>>> =
-    LazyLock::new(|| Cache::new(REMEMBERED));
+static COMPILED: LazyLock<RwLock<Compiled<Arc<Expression>>>> =
+    LazyLock::new(|| RwLock::new(Compiled::new(REMEMBERED)));
 
 /// What manifests must be like. Both members must be satisfied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -64,6 +64,8 @@ pub struct ValidationRule {
 /// A manifest as a rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
+    /// The auth tenant whose rule is asked.
+    pub owner: &'a str,
     /// The repository's name inside the account.
     pub repo: &'a RepoName,
     /// The media type of the manifest.
@@ -107,6 +109,7 @@ impl ValidationRule {
         // Nothing tells the type of an expression before it is evaluated. It may fail on the example.
         let repo: RepoName = EXAMPLE_REPO.parse().map_err(|_| invalid(String::new()))?;
         let example = Candidate {
+            owner: "",
             repo: &repo,
             media_type: OCI_MANIFEST,
             artifact_type: None,
@@ -154,7 +157,7 @@ fn refusal_by(rule: &str, candidate: Candidate<'_>) -> Option<String> {
              {MAX_LABELS_BYTES} bytes of labels, can be held against it"
         ));
     }
-    let result = match compiled(rule) {
+    let result = match compiled(candidate.owner, rule) {
         Err(reason) => Err(reason),
         Ok(compiled) => evaluate(&compiled, &candidate).map_err(|error| error.to_string()),
     };
@@ -173,14 +176,17 @@ fn refusal_by(rule: &str, candidate: Candidate<'_>) -> Option<String> {
 }
 
 /// The expression, which was checked when it was stored.
-fn compiled(rule: &str) -> Result<Arc<Expression>, String> {
-    if let Some(known) = COMPILED.get(rule) {
-        return Ok(known);
+fn compiled(owner: &str, rule: &str) -> Result<Arc<Expression>, String> {
+    let known = COMPILED.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(owner, rule) {
+        return Ok(Arc::clone(known));
     }
+    drop(known);
     let compiled =
         Expression::compile(rule, &VARIABLES, Author::Tenant).map_err(|error| error.to_string())?;
     let compiled = Arc::new(compiled);
-    COMPILED.insert(rule.to_owned(), Arc::clone(&compiled));
+    let mut known = COMPILED.write().unwrap_or_else(PoisonError::into_inner);
+    known.insert(owner, rule, (Arc::clone(&compiled), 1));
     Ok(compiled)
 }
 
@@ -245,6 +251,7 @@ mod tests {
             [layer(10), layer(20)],
         );
         let candidate = Candidate {
+            owner: "tests",
             repo: &repo,
             media_type: OCI_MANIFEST,
             artifact_type: Some("application/vnd.example"),
@@ -288,6 +295,7 @@ mod tests {
         let repo = "app".parse().unwrap();
         let labels = labels(&[("b", "")]);
         let candidate = Candidate {
+            owner: "tests",
             repo: &repo,
             media_type: OCI_MANIFEST,
             artifact_type: None,
@@ -348,6 +356,7 @@ mod tests {
             (&long, &many[..1], false),
         ] {
             let candidate = Candidate {
+                owner: "tests",
                 repo: &repo,
                 media_type: OCI_MANIFEST,
                 artifact_type: None,

@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account::AccountSettings,
+        account::Account,
         audit::AuditEvent,
         tag_policy::{TagChange, TagPolicy, blocking_policy},
         validation_rule::Candidate,
@@ -153,9 +153,10 @@ impl Registry {
     pub(super) async fn manifest_refuse_invalid(
         &self,
         name: &FullRepoName,
-        settings: &AccountSettings,
+        account: &Account,
         manifest: &Manifest,
     ) -> Result<()> {
+        let settings = &account.settings;
         let Some(rule) = &settings.validation else {
             return Ok(());
         };
@@ -165,12 +166,14 @@ impl Registry {
         let may_be_missing = settings.allow_sparse_manifests;
         let labels = self.labels(name, manifest, may_be_missing).await?;
         let (rule, repo, manifest) = (rule.clone(), name.repo.clone(), manifest.clone());
+        let owner = account.auth_tenant_id.clone();
         let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&TURNS).acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("too many manifests are judged at once"))?;
         let turn = turn.map_err(Error::internal)?;
         let judged = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             rule.refusal(Candidate {
+                owner: &owner,
                 repo: &repo,
                 media_type: &manifest.media_type,
                 artifact_type: manifest.artifact_type.as_deref(),

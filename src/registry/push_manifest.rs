@@ -85,8 +85,7 @@ impl Registry {
                 Ok((repo, is_known))
             })
             .await?;
-        let settings = &repo.account.settings;
-        self.manifest_refuse_invalid(access.name(), settings, &manifest)
+        self.manifest_refuse_invalid(access.name(), &repo.account, &manifest)
             .await?;
         let mut tags: Vec<Tag> = upload.tags.clone();
         if let Reference::Tag(tag) = &upload.reference {
