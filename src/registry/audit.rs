@@ -42,9 +42,9 @@ pub const MAX_PAGE: i64 = 1000;
 /// Who does what the registry does by itself, and what is done on its machine.
 const OURSELVES: &str = "system:kontor";
 
-/// Events that are not written yet.
+/// Events that are not written yet, and the right to write them: whoever comes second waits until the first is done.
 #[derive(Debug, Default)]
-pub(super) struct AuditBuffer(Mutex<Vec<AuditEvent>>);
+pub(super) struct AuditBuffer(Mutex<Vec<AuditEvent>>, tokio::sync::Mutex<()>);
 
 impl AuditBuffer {
     fn add(&self, event: AuditEvent) -> usize {
@@ -175,6 +175,7 @@ impl Registry {
     }
 
     async fn audit_flush_with(&self, with_all: bool) -> Result<()> {
+        let _writing = self.audit_buffer.1.lock().await;
         let mut events = self.audit_buffer.take();
         // While nothing can be written it is only counted on.
         if events.len() < MAX_WAITING {
