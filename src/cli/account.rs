@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
+use reqwest::{Method, header::HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -235,15 +235,45 @@ fn progress_line(name: &AccountName, moving: &Value) -> String {
 
 /// `kontor account delete`
 async fn delete(server: &Server, name: &AccountName, wait: bool) -> Result<(), CliError> {
-    let mut progress = Progress::default();
-    while let Err(error) = server.call(Method::DELETE, &path(name), None).await {
-        match remaining_blobs(&error).filter(|_| wait) {
-            Some(blobs) => progress.show(&format!("account {name}: {blobs} blobs remain")),
-            None => return Err(error),
+    let first = server.remove(&path(name), Replaces::Version(None)).await;
+    match first {
+        Err(error) if wait && remaining_blobs(&error).is_some() => {
+            delete_on(server, name.as_str(), &error).await?;
         }
+        first => first?,
     }
-    progress.end();
     server.say(&format!("account {name} was deleted"));
+    Ok(())
+}
+
+/// Deletes an account of this version, and asks until all its blobs are gone.
+pub(super) async fn delete_all(
+    server: &Server,
+    name: &str,
+    version: Option<&HeaderValue>,
+) -> Result<(), CliError> {
+    let replaces = Replaces::Version(version);
+    match server.remove(&account_path(name), replaces).await {
+        Err(error) if remaining_blobs(&error).is_some() => delete_on(server, name, &error).await,
+        first => first,
+    }
+}
+
+/// Goes on with a deletion that has begun: the account has another version by now, and nobody can change it.
+async fn delete_on(server: &Server, name: &str, first: &CliError) -> Result<(), CliError> {
+    let mut progress = Progress::default();
+    let mut remaining = remaining_blobs(first);
+    while let Some(blobs) = remaining {
+        progress.show(&format!("account {name}: {blobs} blobs remain"));
+        let path = account_path(name);
+        remaining = match server.remove(&path, Replaces::Version(None)).await {
+            Ok(()) => None,
+            Err(error) => match remaining_blobs(&error) {
+                None => return Err(error),
+                more => more,
+            },
+        };
+    }
     Ok(())
 }
 

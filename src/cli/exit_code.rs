@@ -23,6 +23,7 @@ impl CliError {
             Self::Credential(error) => of_credential(error),
             Self::Apply(ApplyError::HasChanges) => USAGE,
             Self::Apply(error) if error.is_usage() => USAGE,
+            Self::Apply(error) if error.is_conflict() => CONFLICT,
             Self::Usage(_)
             | Self::Permission(_)
             | Self::NoName

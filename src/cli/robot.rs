@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{CliError, args::Server, client::part};
+use super::{CliError, args::Server, client::part, document::account_path};
 use crate::oci::AccountName;
 
 /// Which robot.
@@ -113,7 +113,11 @@ const COLUMNS: [&str; 6] = [
 ];
 
 fn path(account: &AccountName) -> String {
-    format!("/api/v1/accounts/{account}/robots")
+    robots_path(account.as_str())
+}
+
+pub(super) fn robots_path(account: &str) -> String {
+    format!("{}/robots", account_path(account))
 }
 
 /// Runs `kontor robot`.

@@ -94,9 +94,9 @@ pub enum UserCommand {
     },
 }
 
-const PATH: &str = "/api/v1/users";
+pub(super) const PATH: &str = "/api/v1/users";
 
-fn path(name: &str) -> String {
+pub(super) fn path(name: &str) -> String {
     format!("{PATH}/{}", part(name))
 }
 
@@ -153,7 +153,7 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
 }
 
 /// Permissions with commas between them, `all` or `none`.
-fn parse_permissions(text: &str) -> Result<Vec<Permission>, CliError> {
+pub(super) fn parse_permissions(text: &str) -> Result<Vec<Permission>, CliError> {
     match text {
         "all" => Ok(Permission::ALL.to_vec()),
         "none" | "" => Ok(Vec::new()),

@@ -1,6 +1,7 @@
 //! The real binary as a process: first start, command line, signals, TLS.
 
 mod addresses;
+mod apply;
 mod command_line;
 
 use std::{

@@ -1,11 +1,14 @@
-//! `kontor apply`: brings accounts to what files say. What would change is shown first.
+//! `kontor apply`: brings accounts, their robots and local users to what files say. What would change is shown first.
 //!
-//! Members that a file does not name stay as they are, and nothing is ever deleted: an account that is in no file may be
-//! somebody else's. Each change is for the version that the plan was made from; who was faster is not overwritten. What a
-//! newcomer gets wrong: accounts are changed one after the other, so after a failure the first ones have changed. The
-//! command can be repeated.
+//! The accounts of a run belong to a set, whose name stands in their metadata. What no file names is deleted only with
+//! `--prune`, and only if the set owns it; an account of nobody or of another set is not touched without `--adopt`. Each
+//! change of an account is for the version that the plan was made from; who was faster is not overwritten. What a newcomer
+//! gets wrong: steps are done one after the other, so after a failure the first ones are done. The command can be repeated.
 
+mod execute;
 mod plan;
+mod survey;
+mod wanted;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -13,28 +16,32 @@ use std::{
 };
 
 use clap::Args;
-use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use self::plan::{Step, Wanted};
+use self::survey::{Plan, Scope};
 use super::{
     CliError,
     args::Server,
-    client::ClientError,
-    document::{Replaces, Versioned, account_path, documents},
+    document::given,
     output::{harmless, one_line},
 };
 
 /// What is wanted.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// A YAML or JSON file with a list `accounts`, a folder of such files, or - for standard input; may be given several
-    /// times.
+    /// A YAML or JSON file with lists `accounts` and `users`, a folder of such files, or - for standard input; may be
+    /// given several times.
     #[arg(short = 'f', long = "file", required = true)]
     files: Vec<PathBuf>,
     /// Apply without asking.
     #[arg(long, short)]
     yes: bool,
+    /// Delete what the set owns and no file names: accounts, and robots of accounts whose robots are named.
+    #[arg(long, conflicts_with = "adopt")]
+    prune: bool,
+    /// Take over accounts of other sets and of none.
+    #[arg(long)]
+    adopt: bool,
     /// Show what would change, and change nothing.
     #[arg(long, alias = "plan")]
     dry_run: bool,
@@ -58,27 +65,53 @@ pub enum ApplyError {
     /// A file says something that makes no sense.
     #[error("{0}")]
     Malformed(String),
+    /// Anybody's files without a name would own the same accounts.
+    #[error("--prune deletes what a set owns, and no file names one; write `set: NAME` into it")]
+    PruneOfNoSet,
+    /// Accounts are somebody else's.
+    #[error(
+        "the set {set} does not own what its files name: {foreign}. Nothing was changed or deleted; --adopt takes it over"
+    )]
+    NotOwned {
+        /// The set.
+        set: String,
+        /// What is whose.
+        foreign: String,
+    },
+    /// Accounts that would be deleted hold something.
+    #[error(
+        "{0}. Nothing was changed or deleted; delete the manifests first, or name the account in a file again"
+    )]
+    NotEmpty(String),
 }
 
 impl ApplyError {
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::NobodyToAsk | Self::Malformed(_))
+        matches!(
+            self,
+            Self::NobodyToAsk | Self::Malformed(_) | Self::PruneOfNoSet
+        )
+    }
+
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::NotOwned { .. } | Self::NotEmpty(_))
     }
 }
 
 /// Runs `kontor apply`.
 pub async fn run(server: &Server, options: ApplyArgs) -> Result<(), CliError> {
-    let mut given = Vec::new();
+    let mut documents = Vec::new();
     for file in &options.files {
-        given.extend(documents(file)?);
+        documents.extend(given(file)?);
     }
-    let wanted = plan::wanted(given)?;
-    let mut steps = Vec::new();
-    for account in wanted {
-        steps.extend(step(server, account).await?);
-    }
-    show(server, &steps)?;
-    if steps.is_empty() {
+    let wanted = wanted::wanted(documents)?;
+    let scope = Scope {
+        adopts: options.adopt,
+        prunes: options.prune,
+    };
+    let plan = survey::plan(server, wanted, scope).await?;
+    show(server, &plan)?;
+    if plan.steps.is_empty() {
         return Ok(());
     }
     if options.dry_run {
@@ -90,76 +123,30 @@ pub async fn run(server: &Server, options: ApplyArgs) -> Result<(), CliError> {
     if !options.yes {
         confirm(&options.files)?;
     }
-    let count = steps.len();
-    for (number, step) in steps.into_iter().enumerate() {
-        let name = step.account.clone();
-        if let Err(error) = apply(server, step).await {
-            eprintln!("account {name} failed, after {number} of {count} accounts");
+    let count = plan.steps.len();
+    for (number, step) in plan.steps.iter().enumerate() {
+        if let Err(error) = execute::execute(server, step).await {
+            eprintln!("{} failed, after {number} of {count} steps", step.target);
             return Err(error);
         }
-        eprintln!("account {name}: done");
+        eprintln!("{}: done", step.target);
     }
     Ok(())
 }
 
-/// What has to be done for one account; nothing if it is as it should be.
-async fn step(server: &Server, wanted: Wanted) -> Result<Option<Step>, CliError> {
-    let current = match server.account_read(&wanted.account).await {
-        Ok(current) => Some(current),
-        Err(CliError::Client(ClientError::Refused { status, .. }))
-            if status == StatusCode::NOT_FOUND =>
-        {
-            None
-        }
-        Err(error) => return Err(error),
-    };
-    let quota = match (&wanted.quota, &current) {
-        (Some(_), Some(_)) => {
-            let path = quota_path(&wanted.account);
-            Some(server.call(Method::GET, &path, None).await?)
-        }
-        _ => None,
-    };
-    Ok(plan::step(wanted, current, quota.as_ref()))
-}
-
-async fn apply(server: &Server, step: Step) -> Result<(), CliError> {
-    let Step {
-        account,
-        current,
-        document,
-        quota,
-        ..
-    } = step;
-    if let Some(document) = document {
-        let replaces = match &current {
-            None => Replaces::Nothing,
-            Some(Versioned { version, .. }) => Replaces::Version(version.as_ref()),
-        };
-        server.account_write(&account, document, replaces).await?;
+fn show(server: &Server, plan: &Plan) -> Result<(), CliError> {
+    if plan.foreign_accounts > 0 {
+        let count = plan.foreign_accounts;
+        eprintln!(
+            "accounts that the set {} does not own, which stay: {count}",
+            plan.set
+        );
     }
-    if let Some(limits) = quota {
-        let limits = limits.into_iter();
-        let order: Value = limits
-            .map(|(resource, limit)| (resource, json!({ "limit": limit })))
-            .collect();
-        let path = quota_path(&account);
-        server.call(Method::PUT, &path, Some(&order)).await?;
+    if plan.steps.is_empty() {
+        server.say("nothing to do");
     }
-    Ok(())
-}
-
-fn quota_path(account: &str) -> String {
-    format!("{}/quota", account_path(account))
-}
-
-fn show(server: &Server, steps: &[Step]) -> Result<(), CliError> {
-    if steps.is_empty() {
-        server.say("no changes");
-    }
-    for step in steps {
-        let sign = if step.is_new() { '+' } else { '~' };
-        server.say(&format!("{sign} account {}", harmless(&step.account)));
+    for step in &plan.steps {
+        server.say(&format!("{} {}", step.action.sign(), step.target));
         for difference in &step.differences {
             let (path, after) = (harmless(&difference.path), one_line(&difference.after));
             server.say(&match &difference.before {
@@ -168,8 +155,8 @@ fn show(server: &Server, steps: &[Step]) -> Result<(), CliError> {
             });
         }
     }
-    let changes: Vec<Value> = steps.iter().map(Step::shown).collect();
-    server.show_program(&json!({ "changes": changes }))
+    let changes: Vec<Value> = plan.steps.iter().map(plan::Step::shown).collect();
+    server.show_program(&json!({ "set": plan.set, "changes": changes }))
 }
 
 fn confirm(files: &[PathBuf]) -> Result<(), ApplyError> {

@@ -1,31 +1,111 @@
 //! From what files say and what the registry says to what has to change. Pure.
 
-use std::collections::BTreeSet;
+use std::{fmt, path::PathBuf};
 
+use reqwest::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
-use super::{super::quota, ApplyError};
-use crate::cli::document::Versioned;
+use super::wanted::{MANAGED_BY, PasswordPlace};
+use crate::cli::output::harmless;
 
-/// What a file says of an account.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub account: String,
-    /// Members of the account's document.
-    members: Map<String, Value>,
-    /// Limits by resource.
-    pub quota: Option<Map<String, Value>>,
+/// Something that `apply` brings to what a file says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Target {
+    Account(String),
+    Robot { account: String, robot: String },
+    User(String),
 }
 
-/// What has to be done for an account.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account(name) => write!(f, "account {}", harmless(name)),
+            Self::Robot { account, robot } => {
+                write!(f, "robot {}+{}", harmless(account), harmless(robot))
+            }
+            Self::User(name) => write!(f, "user {}", harmless(name)),
+        }
+    }
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Action {
+    pub(super) fn sign(self) -> char {
+        match self {
+            Self::Create => '+',
+            Self::Update => '~',
+            Self::Delete => '-',
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What has to be done.
 pub(super) struct Step {
-    pub account: String,
-    pub current: Option<Versioned>,
-    /// The document to send, unless it is there already.
-    pub document: Option<Map<String, Value>>,
-    /// The limits to set, unless they are set already.
-    pub quota: Option<Map<String, Value>>,
+    pub target: Target,
+    pub action: Action,
     pub differences: Vec<Difference>,
+    /// What is sent, unless that is there already.
+    pub document: Option<Map<String, Value>>,
+    /// What the plan was made from, if the registry tells versions.
+    pub version: Option<HeaderValue>,
+    /// The limits of an account that have to be set.
+    pub quota: Map<String, Value>,
+    pub secret: Secret,
+}
+
+/// What a step reads or writes that no plan shows.
+pub(super) enum Secret {
+    None,
+    /// The password of a new user is there.
+    Password(PasswordPlace),
+    /// The secret of a new robot goes there.
+    RobotSecret(PathBuf),
+}
+
+impl Step {
+    pub(super) fn deletion(target: Target, version: Option<HeaderValue>) -> Self {
+        Self {
+            target,
+            action: Action::Delete,
+            differences: Vec::new(),
+            document: None,
+            version,
+            quota: Map::new(),
+            secret: Secret::None,
+        }
+    }
+
+    /// For programs.
+    pub(super) fn shown(&self) -> Value {
+        let differences: Vec<Value> = self
+            .differences
+            .iter()
+            .map(|d| json!({ "path": d.path, "before": d.before, "after": d.after }))
+            .collect();
+        let mut shown = match &self.target {
+            Target::Account(account) => json!({ "account": account }),
+            Target::Robot { account, robot } => json!({ "account": account, "robot": robot }),
+            Target::User(user) => json!({ "user": user }),
+        };
+        shown["action"] = json!(self.action.word());
+        shown["differences"] = json!(differences);
+        shown
+    }
 }
 
 /// A member that changes.
@@ -36,127 +116,40 @@ pub(super) struct Difference {
     pub after: Value,
 }
 
-impl Step {
-    pub(super) fn is_new(&self) -> bool {
-        self.current.is_none()
-    }
-
-    /// For programs.
-    pub(super) fn shown(&self) -> Value {
-        let differences: Vec<Value> = self
-            .differences
-            .iter()
-            .map(|d| json!({ "path": d.path, "before": d.before, "after": d.after }))
-            .collect();
-        json!({
-            "account": self.account,
-            "action": if self.is_new() { "create" } else { "update" },
-            "differences": differences,
-        })
-    }
-}
-
-fn malformed<T>(text: impl Into<String>) -> Result<T, ApplyError> {
-    Err(ApplyError::Malformed(text.into()))
-}
-
-/// The accounts of all documents.
-pub(super) fn wanted(documents: Vec<Value>) -> Result<Vec<Wanted>, ApplyError> {
-    let mut accounts = Vec::new();
-    for document in documents {
-        let Value::Object(members) = document else {
-            return malformed("a document must have a list `accounts`");
-        };
-        for (name, value) in members {
-            match (name.as_str(), value) {
-                ("accounts", Value::Array(list)) => accounts.extend(list),
-                ("accounts", _) => return malformed("`accounts` must be a list"),
-                (other, _) => return malformed(format!("{other}: only `accounts` is known here")),
-            }
-        }
-    }
-    let mut seen = BTreeSet::new();
-    let accounts = accounts.into_iter().map(|account| {
-        let wanted = one(account)?;
-        if !seen.insert(wanted.account.clone()) {
-            return malformed(format!("account {} is there twice", wanted.account));
-        }
-        Ok(wanted)
-    });
-    accounts.collect()
-}
-
-fn one(account: Value) -> Result<Wanted, ApplyError> {
-    let Value::Object(mut members) = account else {
-        return malformed("an account must be a mapping with a `name`");
-    };
-    let account = match members.get("name") {
-        Some(Value::String(name)) if !name.is_empty() => name.clone(),
-        _ => return malformed("an account has no `name`, or one that is no text"),
-    };
-    let quota = match members.remove("quota") {
-        None => None,
-        Some(Value::Object(limits)) => Some(parsed_limits(&account, limits)?),
-        Some(_) => return malformed(format!("account {account}: `quota` must be a mapping")),
-    };
-    Ok(Wanted {
-        account,
-        members,
-        quota,
-    })
-}
-
-fn parsed_limits(
-    account: &str,
-    given: Map<String, Value>,
-) -> Result<Map<String, Value>, ApplyError> {
-    let limits = given.into_iter().map(|(resource, value)| {
-        let limit = match &value {
-            Value::Null => Some(Value::Null),
-            Value::Number(number) if number.is_u64() => Some(value.clone()),
-            Value::String(text) => quota::limit(text),
-            _ => None,
-        };
-        let is_known = quota::RESOURCES.contains(&resource.as_str());
-        match limit.filter(|_| is_known) {
-            Some(limit) => Ok((resource, limit)),
-            None => malformed(format!(
-                "account {account}: quota.{resource}: {value} is no limit of bytes, manifests or repositories"
-            )),
-        }
-    });
-    limits.collect()
-}
-
-/// Compares; `None` if there is nothing to do.
-pub(super) fn step(
-    wanted: Wanted,
-    current: Option<Versioned>,
-    current_quota: Option<&Value>,
-) -> Option<Step> {
-    let none = Map::new();
-    let before = current.as_ref().map_or(&none, |current| &current.document);
-    let mut document = before.clone();
+/// A document with what is wanted of it, and what differs then. Members that are not wanted stay.
+pub(super) fn merged(
+    wanted: Map<String, Value>,
+    current: Option<&Map<String, Value>>,
+) -> (Map<String, Value>, Vec<Difference>) {
+    let mut document = current.cloned().unwrap_or_default();
     let mut differences = Vec::new();
-    for (name, value) in wanted.members {
-        let old = before.get(&name);
-        if is_same(&value, old.unwrap_or(&Value::Null)) {
+    for (name, value) in wanted {
+        let old = document.get(&name).cloned();
+        if is_same(&value, old.as_ref().unwrap_or(&Value::Null)) {
             continue;
         }
-        if current.is_some() || name != "name" {
+        // The name of what is new stands in the line above.
+        if name != "name" {
             differences.push(Difference {
                 path: name.clone(),
-                before: old.cloned(),
+                before: old,
                 after: value.clone(),
             });
         }
         document.insert(name, value);
     }
-    let is_document_new = current.is_none() || !differences.is_empty();
-    let mut limits = wanted.quota.unwrap_or_default();
+    (document, differences)
+}
+
+/// Limits that have to be set, and what differs then. An account that is made has none.
+pub(super) fn limits(
+    wanted: Map<String, Value>,
+    current: Option<&Value>,
+) -> (Map<String, Value>, Vec<Difference>) {
+    let mut differences = Vec::new();
+    let mut limits = wanted;
     limits.retain(|resource, limit| {
-        let old = current_quota.map(|quota| quota[resource.as_str()]["limit"].clone());
-        // An account that is made has no limits.
+        let old = current.map(|quota| quota[resource.as_str()]["limit"].clone());
         let differs = *limit != *old.as_ref().unwrap_or(&Value::Null);
         if differs {
             differences.push(Difference {
@@ -167,14 +160,39 @@ pub(super) fn step(
         }
         differs
     });
-    let has_limits = !limits.is_empty();
-    (is_document_new || has_limits).then(|| Step {
-        account: wanted.account,
-        current,
-        document: is_document_new.then_some(document),
-        quota: has_limits.then_some(limits),
-        differences,
-    })
+    (limits, differences)
+}
+
+/// The set that an account belongs to, if it belongs to one.
+pub(super) fn owner(account: &Value) -> Option<&str> {
+    account["metadata"][MANAGED_BY].as_str()
+}
+
+/// Marks an account as one of the set. A file that names no metadata leaves it as it is, but for that.
+pub(super) fn mark(
+    members: &mut Map<String, Value>,
+    current: Option<&Map<String, Value>>,
+    set: &str,
+) {
+    let kept = current.and_then(|current| current.get("metadata")).cloned();
+    let metadata = members
+        .entry("metadata")
+        .or_insert_with(|| kept.unwrap_or_else(|| json!({})));
+    metadata[MANAGED_BY] = json!(set);
+}
+
+/// Leaves out differences of members that the registry would not change: it writes some values in another way than a
+/// file. `changes` is what its dry run says.
+pub(super) fn confirmed(differences: Vec<Difference>, changes: &Value) -> Vec<Difference> {
+    let changes = changes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let members: Vec<&str> = changes
+        .iter()
+        .filter_map(|change| change["path"].as_str()?.strip_prefix("$."))
+        .filter_map(|path| path.split(['.', '[']).next())
+        .collect();
+    let mut differences = differences;
+    differences.retain(|difference| members.contains(&difference.path.as_str()));
+    differences
 }
 
 /// Whether the registry has what is wanted. It fills in members that say nothing; one that says something and is not
@@ -211,17 +229,13 @@ fn says_nothing(value: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn current(document: Value) -> Option<Versioned> {
-        Some(Versioned {
-            document: document.as_object().unwrap().clone(),
-            version: None,
-        })
+    fn members(document: &Value) -> Map<String, Value> {
+        document.as_object().unwrap().clone()
     }
 
-    fn plan(account: Value, now: Option<Value>, quota: Option<Value>) -> Option<Step> {
-        let wanted = wanted(vec![json!({ "accounts": [account] })]).unwrap();
-        let wanted = wanted.into_iter().next().unwrap();
-        step(wanted, now.and_then(current), quota.as_ref())
+    fn merge(wanted: &Value, now: Option<&Value>) -> (Value, Vec<Difference>) {
+        let (document, differences) = merged(members(wanted), now.map(members).as_ref());
+        (Value::Object(document), differences)
     }
 
     #[test]
@@ -232,7 +246,7 @@ mod tests {
             "storage": "default",
             "rbac_policies": [{ "permissions": ["pull"], "match_username": "", "match_cidr": null }],
         });
-        assert!(plan(wanted, Some(now), None).is_none());
+        assert_eq!(merge(&wanted, Some(&now)), (now, Vec::new()));
     }
 
     #[test]
@@ -240,57 +254,62 @@ mod tests {
         let wanted = json!({ "name": "team", "rbac_policies": [{ "permissions": ["pull"] }] });
         let restricted = json!([{ "permissions": ["pull"], "match_cidr": "10.0.0.0/8" }]);
         let now = json!({ "name": "team", "storage": "s", "rbac_policies": restricted });
-        let step = plan(wanted.clone(), Some(now), None).unwrap();
+        let (document, differences) = merge(&wanted, Some(&now));
         let expected = Difference {
             path: "rbac_policies".to_owned(),
             before: Some(restricted),
             after: wanted["rbac_policies"].clone(),
         };
-        assert_eq!(step.differences, [expected]);
-        let document = Value::Object(step.document.unwrap());
+        assert_eq!(differences, [expected]);
         assert_eq!(document["storage"], "s", "what is not named stays");
-        assert!(step.quota.is_none());
     }
 
     #[test]
     fn limits_are_compared_with_those_that_are_set() {
-        let wanted = json!({ "name": "team", "quota": { "bytes": "1KiB", "manifests": null } });
+        let wanted = members(&json!({ "bytes": 1024, "manifests": null }));
         let same = json!({ "bytes": { "limit": 1024 }, "manifests": { "limit": null } });
-        let now = json!({ "name": "team" });
-        assert!(plan(wanted.clone(), Some(now.clone()), Some(same)).is_none());
+        assert_eq!(
+            limits(wanted.clone(), Some(&same)),
+            (Map::new(), Vec::new())
+        );
         let less = json!({ "bytes": { "limit": 5 }, "manifests": { "limit": null } });
-        let step = plan(wanted.clone(), Some(now), Some(less)).unwrap();
-        assert!(step.document.is_none());
-        assert_eq!(json!(step.quota.unwrap()), json!({ "bytes": 1024 }));
-        let new = plan(wanted, None, None).unwrap();
-        assert!(new.is_new() && new.document.is_some());
-        assert_eq!(json!(new.quota.unwrap()), json!({ "bytes": 1024 }));
+        for current in [Some(&less), None] {
+            let (set, differences) = limits(wanted.clone(), current);
+            assert_eq!(json!(set), json!({ "bytes": 1024 }));
+            assert_eq!(differences.len(), 1);
+            assert_eq!(differences[0].path, "quota.bytes");
+        }
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
-        for (document, word) in [
-            (json!([]), "accounts"),
-            (json!({ "acounts": [] }), "acounts"),
-            (json!({ "accounts": {} }), "list"),
-            (json!({ "accounts": [{}] }), "name"),
-            (json!({ "accounts": [{ "name": 5 }] }), "name"),
-            (
-                json!({ "accounts": [{ "name": "a" }, { "name": "a" }] }),
-                "twice",
-            ),
-            (
-                json!({ "accounts": [{ "name": "a", "quota": { "byte": 1 } }] }),
-                "quota.byte",
-            ),
-            (
-                json!({ "accounts": [{ "name": "a", "quota": { "bytes": -1 } }] }),
-                "quota.bytes",
-            ),
-        ] {
-            let error = wanted(vec![document]).unwrap_err();
-            assert!(error.to_string().contains(word), "{error}");
-            assert!(error.is_usage());
-        }
+    fn the_mark_is_set_and_nothing_else_of_the_metadata_changes() {
+        let now = members(&json!({ "metadata": { "contact": "ann" } }));
+        let mut silent = members(&json!({ "name": "team" }));
+        mark(&mut silent, Some(&now), "platform");
+        let expected = json!({ "contact": "ann", "kontor.io/managed-by": "platform" });
+        assert_eq!(silent["metadata"], expected);
+        let mut named = members(&json!({ "name": "team", "metadata": { "x": "y" } }));
+        mark(&mut named, Some(&now), "platform");
+        assert_eq!(
+            named["metadata"],
+            json!({ "x": "y", "kontor.io/managed-by": "platform" })
+        );
+        assert_eq!(owner(&Value::Object(named)), Some("platform"));
+        assert_eq!(owner(&Value::Object(now)), None);
+    }
+
+    #[test]
+    fn the_registry_has_the_last_word_on_what_changes() {
+        let difference = |path: &str| Difference {
+            path: path.to_owned(),
+            before: None,
+            after: json!(1),
+        };
+        let changes =
+            json!([{ "path": "$.rbac_policies[0].match_cidr" }, { "path": "$.metadata[\"a/b\"]" }]);
+        let all = ["proxy_networks", "rbac_policies", "metadata", "rbac"].map(difference);
+        let left = confirmed(all.into(), &changes);
+        assert_eq!(left, ["rbac_policies", "metadata"].map(difference));
+        assert!(confirmed(vec![difference("x")], &json!([])).is_empty());
     }
 }

@@ -1,19 +1,18 @@
-//! What scripts rely on: exit codes, JSON, where credentials come from, and that `apply` can be repeated.
+//! What scripts rely on: exit codes, JSON, and where credentials come from.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{printed, row, run, text};
 use crate::support::{PASSWORD, TestRegistry};
 
 /// Runs a command as `admin`; gives the exit code, and standard output and error.
-fn command(url: &str, arguments: &[&str]) -> (i32, String, String) {
+pub fn command(url: &str, arguments: &[&str]) -> (i32, String, String) {
     as_user(url, &[("KONTOR_PASSWORD", PASSWORD)], arguments)
 }
 
-fn as_user(url: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
+pub fn as_user(url: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let mut all = vec![("KONTOR_SERVER", url), ("DOCKER_CONFIG", "/nonexistent")];
     all.extend(variables);
     let output = run(arguments, &all, "");
@@ -21,7 +20,7 @@ fn as_user(url: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, S
     (code, text(&output.stdout), text(&output.stderr))
 }
 
-fn parsed(out: &str) -> Value {
+pub fn parsed(out: &str) -> Value {
     serde_json::from_str(out).unwrap_or_else(|error| panic!("{error}: {out}"))
 }
 
@@ -179,114 +178,6 @@ async fn what_docker_stored_is_used_for_its_host_alone() {
     let (code, _, err) = as_user(&url, &cloud, &["whoami"]);
     assert_eq!(code, 6);
     assert!(err.contains("cannot reach Keystone"), "{err}");
-}
-
-/// Writes the file that most tests of `apply` use.
-fn accounts_file(folder: &Path, text: &str) -> String {
-    let path = folder.join("accounts.yaml");
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-const ACCOUNTS: &str = "accounts:
-  - name: team
-    auth_tenant_id: t1
-    rbac_policies:
-      - match_repository: pub/.*
-        permissions: [anonymous_pull]
-  - name: demo
-    allow_sparse_manifests: true
-";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_are_applied_once_and_the_second_time_nothing_changes() {
-    let registry = TestRegistry::start().await;
-    let url = registry.url("");
-    let folder = tempfile::tempdir().unwrap();
-    let file = accounts_file(folder.path(), ACCOUNTS);
-    let before = registry.api(Method::GET, "accounts", Value::Null).await;
-    let apply = |more: &[&str]| {
-        let all: Vec<&str> = ["apply", "-f", &file].iter().chain(more).copied().collect();
-        command(&url, &all)
-    };
-    let (code, out, _) = apply(&["--dry-run", "--detailed-exitcode"]);
-    assert_eq!(code, 2);
-    assert!(out.contains("+ account team\n"), "{out}");
-    assert!(
-        out.contains("~ account demo\n    ~ allow_sparse_manifests: false -> true\n"),
-        "{out}"
-    );
-    assert_eq!(apply(&["--dry-run"]).0, 0);
-    // Nobody can be asked, and nothing happens.
-    let (code, _, err) = apply(&[]);
-    assert_eq!(code, 2);
-    assert!(err.contains("--yes"), "{err}");
-    assert_eq!(
-        registry.api(Method::GET, "accounts", Value::Null).await,
-        before
-    );
-
-    let (code, _, err) = apply(&["--yes"]);
-    assert_eq!(code, 0, "{err}");
-    for more in [&["--yes"][..], &["--dry-run", "--detailed-exitcode"]] {
-        let (code, out, err) = apply(more);
-        assert_eq!((code, out.as_str()), (0, "no changes\n"), "{err}");
-    }
-    let (_, shown) = registry
-        .api(Method::GET, "accounts/demo", Value::Null)
-        .await;
-    assert_eq!(shown["account"]["allow_sparse_manifests"], true);
-    assert_eq!(
-        shown["account"]["auth_tenant_id"], "demo",
-        "what is not named stays"
-    );
-
-    // What somebody has changed by hand is brought back, and said.
-    registry
-        .account("demo", json!({ "allow_sparse_manifests": false }))
-        .await;
-    let (code, out, _) = apply(&["--yes", "-o", "json"]);
-    assert_eq!(code, 0);
-    let difference = json!([{ "path": "allow_sparse_manifests", "before": false, "after": true }]);
-    let change = json!({ "account": "demo", "action": "update", "differences": difference });
-    assert_eq!(parsed(&out), json!({ "changes": [change] }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_wrong_changes_nothing() {
-    let registry = TestRegistry::start().await;
-    let url = registry.url("");
-    let folder = tempfile::tempdir().unwrap();
-    for (text, word) in [
-        ("accounts: [", "accounts.yaml"),
-        ("acounts: []", "acounts"),
-        ("accounts:\n- name: team\n- name: team\n", "twice"),
-        (
-            "accounts:\n- name: demo\n  allow_sparse_manifests: perhaps\n",
-            "allow_sparse_manifests",
-        ),
-    ] {
-        let file = accounts_file(folder.path(), text);
-        let (code, _, err) = command(&url, &["apply", "-f", &file, "--yes"]);
-        assert_eq!(code, 2, "{err}");
-        assert!(err.contains(word), "{err}");
-    }
-    let (_, listed) = registry.api(Method::GET, "accounts", Value::Null).await;
-    assert_eq!(listed["accounts"].as_array().unwrap().len(), 1);
-    // Somebody who may not change the account learns that, and changes nothing.
-    let file = accounts_file(
-        folder.path(),
-        "accounts:\n- name: demo\n  allow_sparse_manifests: true\n",
-    );
-    let reader = [("KONTOR_USER", "reader"), ("KONTOR_PASSWORD", PASSWORD)];
-    assert_eq!(
-        as_user(&url, &reader, &["apply", "-f", &file, "--yes"]).0,
-        4
-    );
-    let (_, shown) = registry
-        .api(Method::GET, "accounts/demo", Value::Null)
-        .await;
-    assert_eq!(shown["account"]["allow_sparse_manifests"], false);
 }
 
 #[test]
