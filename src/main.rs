@@ -100,7 +100,7 @@ enum Command {
         #[command(flatten)]
         question: ExplainArgs,
     },
-    /// Bring accounts to what files say; shows what would change, and asks.
+    /// Bring accounts, robots and users to what files say; shows what would change, and asks.
     Apply {
         #[command(flatten)]
         server: Server,

@@ -214,13 +214,17 @@ def check_policies_and_explain(stage):
     same(json.loads(stage.run("policy", "show", "acme", "tag"))[0]["block_overwrite"], True)
     stage.run("policy", "set", "acme", "rbac", "--file", "-", stdin="- permissions: [fly]\n", code=USAGE)
     stage.run("policy", "show", "acme", "nonsense", code=USAGE)
-    for action, repo, who, allowed in [
-            ("pull", "acme/pub/tool", "", True), ("pull", "acme/app", "", False),
-            ("push", "acme/app", "static:ann", None)]:
-        answer = stage.json("explain", action, repo, "--for", who)
-        if allowed is not None:
-            same((who, repo, answer["allowed"]), (who, repo, allowed))
-        need(answer["reason"] if "reason" in answer else answer, "a reason")
+    people = stage.write("people.yaml", "- match_repository: app\n  match_username: static:dora\n  permissions: [pull]\n")
+    stage.run("policy", "set", "acme", "rbac", "--file", people)
+    for action, who, allowed, because in [
+            ("pull", "static:dora", True, "policy"), ("push", "static:dora", False, "nothing_allows_it"),
+            ("push", "static:ann", True, "grant"), ("pull", "", False, "nothing_allows_it")]:
+        answer = stage.json("explain", action, "acme/app", "--for", who)
+        same((action, who, answer["allowed"], answer["because"]), (action, who, allowed, because))
+    rule = stage.json("explain", "pull", "acme/app", "--for", "static:dora")["rule"]
+    same((rule["number"], rule["policy"]["match_username"]), (0, "static:dora"))
+    same(stage.json("explain", "delete", "acme/app", "--for", "static:ann", home="ann")["allowed"], False)
+    stage.run("explain", "pull", "acme/app", "--for", "static:dora", home="ann", code=DENIED)
     stage.run("explain", "fly", "acme/app", code=USAGE)
     stage.run("explain", "pull", "nothing/app", code=NOT_FOUND)
 
