@@ -48,7 +48,7 @@ pub(super) async fn execute(server: &Server, step: &Step) -> Result<(), CliError
             }
         }
         Target::User(name) => match (&step.document, &step.secret) {
-            (Some(document), Secret::Password(place)) => {
+            (Some(document), Secret::ComesFrom(place)) => {
                 let mut document = document.clone();
                 document.insert("password".to_owned(), json!(place.password()?));
                 let document = Value::Object(document);
@@ -107,7 +107,7 @@ async fn robot_create(
 ) -> Result<(), CliError> {
     let path = robots_path(account);
     let document = Value::Object(document.clone());
-    let Secret::RobotSecret(place) = secret else {
+    let Secret::GoesTo(place) = secret else {
         let made = server.call(Method::POST, &path, Some(&document)).await?;
         let name = made["robot"]["name"].as_str().unwrap_or_default();
         eprintln!("nobody has its secret; `kontor robot rotate {account} {name}` gives one");

@@ -72,9 +72,9 @@ pub(super) struct Step {
 pub(super) enum Secret {
     None,
     /// The password of a new user is there.
-    Password(PasswordPlace),
+    ComesFrom(PasswordPlace),
     /// The secret of a new robot goes there.
-    RobotSecret(PathBuf),
+    GoesTo(PathBuf),
 }
 
 impl Step {

@@ -279,7 +279,7 @@ fn robot_step(
                 let file = file.display();
                 return malformed(format!("{file} is there already, and is not written over"));
             }
-            Secret::RobotSecret(file)
+            Secret::GoesTo(file)
         }
         _ => Secret::None,
     };
@@ -300,7 +300,7 @@ async fn user_step(server: &Server, wanted: WantedUser) -> Result<Option<Step>, 
         (Some(_), _) => Secret::None,
         (None, Some(place)) => {
             place.password()?;
-            Secret::Password(place)
+            Secret::ComesFrom(place)
         }
         (None, None) => {
             let name = wanted.name;
