@@ -15,8 +15,7 @@ use crate::{
         Conn,
         accounts::{
             account_delete, account_deletion_claim, account_deletion_due_since, account_find,
-            account_lock,
-            account_mark_deleting,
+            account_lock, account_mark_deleting,
         },
         audit::audit_append,
         blobs::{blob_ids, blobs_remove},

@@ -204,7 +204,7 @@ async fn what_could_not_be_deleted_is_tried_again_after_an_hour() {
     registry.wait(almost(hour));
     assert_eq!(registry.run_job(Job::SweepObjects).await, 0);
     registry.wait(TimeDelta::seconds(1));
-    registry.faults.fail_next(Op::Delete, 1, Fault::Temporary);
+    registry.faults.fail_next(Op::Delete, 1, Fault::Permanent);
     assert_eq!(registry.run_job(Job::SweepObjects).await, 1);
     assert_eq!(registry.object_count("demo").await, 1);
     registry.wait(hour);
