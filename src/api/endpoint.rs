@@ -7,10 +7,7 @@ use actix_web::{
     web,
 };
 
-use super::{
-    keppel::KeppelError,
-    render::{OciError, Problem},
-};
+use super::render::{OciError, PlainError, Problem};
 use crate::error::{Code, Error};
 
 /// The form of the errors under a path.
@@ -18,7 +15,7 @@ use crate::error::{Code, Error};
 enum Form {
     Oci,
     Problem,
-    Keppel,
+    Plain,
 }
 
 /// A path with the methods that it takes.
@@ -41,7 +38,7 @@ impl Endpoint {
 
     /// A path of Keppel's API.
     pub fn keppel(path: &str) -> Self {
-        Self::new(path, Form::Keppel)
+        Self::new(path, Form::Plain)
     }
 
     fn new(path: &str, form: Form) -> Self {
@@ -106,7 +103,7 @@ impl HttpServiceFactory for Endpoint {
             let answer: actix_web::Error = match form {
                 Form::Oci => OciError(error).into(),
                 Form::Problem => Problem(error).into(),
-                Form::Keppel => KeppelError(error).into(),
+                Form::Plain => PlainError(error).into(),
             };
             std::future::ready(Err::<&str, _>(answer))
         };

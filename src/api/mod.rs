@@ -223,6 +223,7 @@ fn admin_routes(config: &mut web::ServiceConfig) {
         .service(Endpoint::admin("/api/v1/tokens/{id}").delete(personal_tokens::delete))
         .service(Endpoint::admin("/api/v1/login-providers").get(admin::login_providers::list))
         .service(Endpoint::admin("/api/v1/me").get(me::get))
+        .service(Endpoint::admin("/api/v1/peers").get(admin::peers::list))
         .service(web::resource("/api/openapi.json").route(web::get().to(openapi::json)))
         .service(web::resource("/api/docs").route(web::get().to(reference_page::get)))
         .service(Endpoint::admin("/api/v1/audit").get(audit::list))

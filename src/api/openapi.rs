@@ -28,6 +28,28 @@ pub struct InAccount {
     account: String,
 }
 
+/// The parameter of every change.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes a parameter")]
+pub struct DryRun {
+    /// Makes all checks, changes nothing, and says what would change.
+    dry_run: Option<bool>,
+}
+
+/// The headers of every change.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes headers")]
+pub struct Conditions {
+    /// The `ETag` that it must have; `*`: it must be there.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+    /// It must not be there yet.
+    #[param(rename = "If-None-Match", pattern = "^\\*$")]
+    if_none_match: Option<String>,
+}
+
 /// An error (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
@@ -63,7 +85,7 @@ impl IntoResponses for Problems {
             (405, "the method is not supported"),
             (408, "the document arrived too slowly"),
             (409, "it conflicts with what is there"),
-            (412, "it was changed since `If-Match` was read"),
+            (412, "it is not as `If-Match` or `If-None-Match` asks"),
             (413, "the document is too large"),
             (
                 422,
@@ -139,6 +161,7 @@ impl Modify for Logins {
         admin::repositories::tag_delete,
         admin::login_providers::list,
         admin::me::get,
+        admin::peers::list,
         admin::personal_tokens::list,
         admin::personal_tokens::post,
         admin::personal_tokens::delete,

@@ -27,7 +27,7 @@ pub struct OciError(pub Error);
 #[derive(Debug)]
 pub struct Problem(pub Error);
 
-/// An error as plain text, for the APIs of OpenStack.
+/// An error as a line of text, for LIQUID and Keppel's API; or what is in the way of a deletion, as Keppel has it.
 #[derive(Debug)]
 pub struct PlainError(pub Error);
 
@@ -74,9 +74,18 @@ impl ResponseError for PlainError {
 
     fn error_response(&self) -> HttpResponse {
         log(&self.0);
-        response(&self.0)
-            .content_type("text/plain; charset=utf-8")
-            .body(format!("{}\n", self.0.message()))
+        let error = &self.0;
+        let remaining = error.detail().filter(|detail| {
+            ["remaining_manifests", "remaining_blobs"]
+                .iter()
+                .any(|what| detail.get(what).is_some())
+        });
+        match remaining {
+            Some(remaining) => response(error).json(remaining),
+            None => response(error)
+                .content_type("text/plain; charset=utf-8")
+                .body(format!("{error}\n")),
+        }
     }
 }
 
@@ -127,12 +136,12 @@ impl ResponseError for Problem {
 }
 
 /// The status of an error.
-pub(super) fn status(error: &Error) -> StatusCode {
+fn status(error: &Error) -> StatusCode {
     StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// An answer with an error's status and headers.
-pub(super) fn response(error: &Error) -> HttpResponseBuilder {
+fn response(error: &Error) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status(error));
     for (name, value) in error.headers() {
         // A value that cannot be a header is left out rather than turned into another error.
@@ -144,7 +153,7 @@ pub(super) fn response(error: &Error) -> HttpResponseBuilder {
 }
 
 /// The one place where a request's error is logged.
-pub(super) fn log(error: &Error) {
+fn log(error: &Error) {
     let code = error.code().wire_name();
     let causes = error.causes();
     let causes = causes.as_deref().unwrap_or("-");

@@ -23,7 +23,6 @@ use tracing::info;
 use super::{
     Api,
     extract::{ServedNamespace, request_origin},
-    keppel::KeppelError,
     origin::Origin,
     rate_limit,
     render::{OciError, PlainError, Problem},
@@ -137,7 +136,6 @@ fn denial(response: &ServiceResponse<impl MessageBody>) -> Option<String> {
     let oci = error.as_error::<OciError>().map(|error| &error.0);
     let error = oci
         .or_else(|| error.as_error::<Problem>().map(|error| &error.0))
-        .or_else(|| error.as_error::<KeppelError>().map(|error| &error.0))
         .or_else(|| error.as_error::<PlainError>().map(|error| &error.0))?;
     error.is_denial().then(|| error.message().to_owned())
 }

@@ -306,7 +306,7 @@ fn is_only_one(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<bool> {
 }
 
 /// Holds a book until the transaction ends. SQLite has one writer anyway.
-pub(super) fn book_lock(conn: &mut Conn, kind: BookKind, owner: &str) -> Result<()> {
+pub fn book_lock(conn: &mut Conn, kind: BookKind, owner: &str) -> Result<()> {
     if let Conn::Postgres(c) = conn {
         let book = quota_books::table.find((kind.as_str(), owner));
         let _held: Option<String> = book

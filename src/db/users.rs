@@ -39,6 +39,15 @@ pub fn user_find(conn: &mut Conn, name: &str) -> Result<Option<User>> {
     row.optional()?.map(user).transpose()
 }
 
+/// The user of that name, held until the transaction ends.
+pub fn user_lock(conn: &mut Conn, name: &str) -> Result<Option<User>> {
+    if let Conn::Postgres(c) = conn {
+        let query = users::table.find(name).select(users::name);
+        let _held: Option<String> = query.for_no_key_update().first(c).optional()?;
+    }
+    user_find(conn, name)
+}
+
 /// All users by name.
 pub fn user_list(conn: &mut Conn) -> Result<Vec<User>> {
     let rows: Vec<_> = users::table.select(COLUMNS).order(users::name).load(conn)?;

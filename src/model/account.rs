@@ -7,8 +7,13 @@ use serde::{Deserialize, Serialize};
 use storage_drivers::Tenant;
 
 use super::{
-    gc_policy::GcPolicy, invalid_field::InvalidField, rbac_policy::RbacPolicy,
-    service_identity::ServiceIdentity, tag_policy::TagPolicy, validation_rule::ValidationRule,
+    gc_policy::GcPolicy,
+    invalid_field::InvalidField,
+    precondition::{EntityTag, Tagged},
+    rbac_policy::RbacPolicy,
+    service_identity::ServiceIdentity,
+    tag_policy::TagPolicy,
+    validation_rule::ValidationRule,
 };
 use crate::{
     error::{Code, Error, Result as RegistryResult},
@@ -48,6 +53,12 @@ pub struct Account {
     pub is_deleting: bool,
     /// Grows with every change.
     pub version: i64,
+}
+
+impl Tagged for Account {
+    fn tag(&self) -> EntityTag {
+        EntityTag::of_version(self.version)
+    }
 }
 
 /// The part of an account that its owner can change.

@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use serde_json::json;
+
+use super::precondition::{EntityTag, Tagged};
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
@@ -136,6 +140,17 @@ pub struct Book {
     pub limits: Limits,
 }
 
+impl Tagged for Book {
+    /// What is used changes all the time and cannot be set, so only the limits count.
+    fn tag(&self) -> EntityTag {
+        EntityTag::of_document(&json!({
+            "bytes": self.limits.bytes,
+            "manifests": self.limits.manifests,
+            "repositories": self.limits.repositories,
+        }))
+    }
+}
+
 /// What would be more than is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
@@ -152,6 +167,18 @@ pub struct Exceeded {
 }
 
 impl Book {
+    /// A book that nothing was written into.
+    pub fn empty(kind: BookKind, defaults: &Limits) -> Self {
+        Self {
+            kind,
+            used: Amounts::default(),
+            limits: match kind {
+                BookKind::Account => Limits::default(),
+                BookKind::AuthTenant => *defaults,
+            },
+        }
+    }
+
     /// What of `change` is too much, in a book that has it already. What does not grow is never too much.
     pub fn exceeded_by(&self, change: &Amounts) -> Option<Exceeded> {
         Resource::ALL.into_iter().find_map(|resource| {

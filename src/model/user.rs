@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::permission::Permission;
+use super::{
+    permission::Permission,
+    precondition::{EntityTag, Tagged},
+};
 
 /// The grant of every auth tenant.
 pub const ANY_AUTH_TENANT: &str = "*";
@@ -76,4 +80,17 @@ pub struct User {
     pub grants: Vec<Grant>,
     /// Whether the user cannot log in.
     pub is_disabled: bool,
+}
+
+impl Tagged for User {
+    /// A new password makes another tag. The hash of it has a random salt that nobody is shown, so nothing can be tried
+    /// out on the tag.
+    fn tag(&self) -> EntityTag {
+        EntityTag::of_document(&json!({
+            "name": self.name,
+            "password_hash": self.password_hash,
+            "grants": self.grants,
+            "is_disabled": self.is_disabled,
+        }))
+    }
 }

@@ -33,7 +33,7 @@ use crate::{
         audit::{AuditAction, AuditEvent, AuditOutcome},
         listing::RemainingManifests,
         permission::Permission,
-        precondition::Precondition,
+        precondition::{Precondition, Tagged as _},
         quota::Amounts,
         revocation::Revoked,
     },
@@ -73,7 +73,7 @@ impl Registry {
                 refuse_other(now.as_ref(), &owner)?;
                 // Once it has begun, it can only be gone on with.
                 if now.as_ref().is_none_or(|account| !account.is_deleting) {
-                    condition.check(now.map(|account| account.version))?;
+                    condition.check(now.map(|account| account.tag()))?;
                 }
                 let remaining = remaining_in_account(conn, &wanted, MANIFESTS_TOLD)?;
                 if remaining.count > 0 {

@@ -28,7 +28,7 @@ use crate::{
         invalid_field::InvalidField,
         listing::PageOrder,
         permission::Permission,
-        precondition::{Precondition, first_version},
+        precondition::{Precondition, Tagged as _, first_version},
         revocation::Revoked,
         warning::Warning,
     },
@@ -160,7 +160,7 @@ impl Registry {
         });
         let warnings = valid.await.map_err(Error::internal)??;
         self.refuse_unknown_issuers(&after.settings)?;
-        condition.check(before.as_ref().map(|account| account.version))?;
+        condition.check(before.as_ref().map(|account| account.tag()))?;
         is_namespace_free?;
         Ok(AccountPlan {
             before,
@@ -232,7 +232,7 @@ impl Registry {
             must_be_new: true,
             ..Precondition::default()
         };
-        condition.check(found.map(|account| account.version))
+        condition.check(found.as_ref().map(|account| account.tag()))
     }
 
     /// Prepares the storage and then stores the account: the other way round a crash would leave an
@@ -289,7 +289,7 @@ impl Registry {
             // Another tenant may have made an account of this name meanwhile.
             let account = account.filter(|now| now.auth_tenant_id == wanted.auth_tenant_id);
             let mut account = account.ok_or_else(gone)?;
-            condition.check(Some(account.version))?;
+            condition.check(Some(account.tag()))?;
             refuse_deleting(&account)?;
             refuse_taken_namespace(conn, &wanted.name, &wanted.settings)?;
             let before = std::mem::replace(&mut account.settings, wanted.settings);

@@ -1,6 +1,14 @@
 //! What this registry is made of, as far as clients may know.
 
 use super::Registry;
+use crate::auth::driver::Identity;
+
+/// Another registry that this one replicates with.
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+pub struct Peer {
+    /// Where it is.
+    pub hostname: String,
+}
 
 impl Registry {
     /// The sources of users, in the order in which they are asked.
@@ -12,6 +20,11 @@ impl Registry {
             }
         }
         names
+    }
+
+    /// The configured peers, for everybody who has logged in. None can be configured, so there are none.
+    pub fn peers_list(&self, _who: &Identity) -> Vec<Peer> {
+        Vec::new()
     }
 
     /// The storage backends that are for every auth tenant; nobody is told of the others.

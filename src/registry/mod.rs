@@ -24,7 +24,7 @@ mod delete_blob;
 mod delete_manifest;
 pub mod explain;
 mod health;
-mod info;
+pub mod info;
 mod janitor_times;
 pub mod jobs;
 mod login;

@@ -17,13 +17,14 @@ use crate::{
         accounts::account_lock,
         audit::audit_append,
         quota_recount::{BookError, auth_tenants, books_recount},
-        quotas::{book_find, book_list, books_of_account, limits_set},
+        quotas::{book_ensure, book_find, book_list, book_lock, books_of_account, limits_set},
     },
     error::{Code, Error, Result},
     model::{
         audit::{AuditAction, AuditEvent, AuditOutcome},
         permission::Permission,
-        quota::{Amounts, Book, BookKind, Limits, Resource},
+        precondition::{ChangeTerms, Changed, Precondition, Tagged as _},
+        quota::{Book, BookKind, Limits, Resource},
         user::ANY_AUTH_TENANT,
     },
     oci::AccountName,
@@ -87,17 +88,18 @@ impl Registry {
         self.book_get(BookKind::Account, name.as_str()).await
     }
 
-    /// Sets limits of an account.
+    /// Sets limits of an account, or says what that would change.
     pub async fn account_quota_put(
         &self,
         who: &Actor,
         name: &AccountName,
         order: LimitsOrder,
-    ) -> Result<Book> {
+        terms: ChangeTerms,
+    ) -> Result<Changed<Book>> {
         let access = self.account_access(who, name, Permission::Change).await?;
         let event = self.event(who, AuditAction::QuotaUpdate);
         let event = event.on(&access.account);
-        self.limits_change((BookKind::Account, name.as_str()), order, event)
+        self.limits_change((BookKind::Account, name.as_str()), order, terms, event)
             .await
     }
 
@@ -108,17 +110,18 @@ impl Registry {
         self.book_get(BookKind::AuthTenant, tenant).await
     }
 
-    /// Sets limits of an auth tenant.
+    /// Sets limits of an auth tenant, or says what that would change.
     pub async fn tenant_quota_put(
         &self,
         who: &Actor,
         tenant: &str,
         order: LimitsOrder,
-    ) -> Result<Book> {
+        terms: ChangeTerms,
+    ) -> Result<Changed<Book>> {
         self.tenant_access(who, tenant, Permission::QuotaChange)
             .await?;
         let event = self.tenant_event(who, AuditAction::QuotaUpdate, tenant);
-        self.limits_change((BookKind::AuthTenant, tenant), order, event)
+        self.limits_change((BookKind::AuthTenant, tenant), order, terms, event)
             .await
     }
 
@@ -257,24 +260,22 @@ impl Registry {
             .read(move |conn| book_find(conn, kind, &owner, &defaults))
             .await?;
         // An auth tenant may have no account yet.
-        Ok(book.unwrap_or(Book {
-            kind,
-            used: Amounts::default(),
-            limits: match kind {
-                BookKind::Account => Limits::default(),
-                BookKind::AuthTenant => defaults,
-            },
-        }))
+        Ok(book.unwrap_or_else(|| Book::empty(kind, &defaults)))
     }
 
     async fn limits_change(
         &self,
         (kind, owner): (BookKind, &str),
         order: LimitsOrder,
+        terms: ChangeTerms,
         event: AuditEvent,
-    ) -> Result<Book> {
+    ) -> Result<Changed<Book>> {
+        let (key, condition) = (owner.to_owned(), terms.condition);
+        if terms.is_dry_run {
+            let before = self.book_get(kind, owner).await?;
+            return limits_changed(before, &order, &condition, false);
+        }
         let defaults = self.settings.quota_defaults;
-        let key = owner.to_owned();
         self.db
             .write(move |conn| {
                 if let Some(owner) = &event.account {
@@ -286,18 +287,36 @@ impl Registry {
                         return Err(Error::with_message(Code::NotFound, message));
                     }
                 }
+                // Held from before it is read: what is left out stays as somebody else has just set it.
+                book_ensure(conn, kind, &key)?;
+                book_lock(conn, kind, &key)?;
                 let before = book_find(conn, kind, &key, &defaults)?;
-                let inherited = match kind {
-                    BookKind::Account => Limits::default(),
-                    BookKind::AuthTenant => defaults,
-                };
-                let limits = order.applied_to(before.map_or(inherited, |book| book.limits))?;
-                limits_set(conn, (kind, &key), Some(&limits))?;
-                audit_append(conn, &event.ended(AuditOutcome::Success, in_words(&limits)))
+                let before = before.unwrap_or_else(|| Book::empty(kind, &defaults));
+                let changed = limits_changed(before, &order, &condition, true)?;
+                let limits = &changed.after.limits;
+                limits_set(conn, (kind, &key), Some(limits))?;
+                audit_append(conn, &event.ended(AuditOutcome::Success, in_words(limits)))?;
+                Ok(changed)
             })
-            .await?;
-        self.book_get(kind, owner).await
+            .await
     }
+}
+
+/// A book before an order and after it, if it meets the condition.
+fn limits_changed(
+    before: Book,
+    order: &LimitsOrder,
+    condition: &Precondition,
+    is_made: bool,
+) -> Result<Changed<Book>> {
+    let limits = order.applied_to(before.limits)?;
+    condition.check(Some(before.tag()))?;
+    let after = Book { limits, ..before };
+    Ok(Changed {
+        before,
+        after,
+        is_made,
+    })
 }
 
 fn in_words(limits: &Limits) -> String {

@@ -4,6 +4,7 @@
 //! works. What is issued for a robot is taken back when its rights become fewer.
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{Registry, caller::Actor};
@@ -20,6 +21,7 @@ use crate::{
         account_rights::AccountRights,
         audit::AuditAction,
         permission::Permission,
+        precondition::{ChangeTerms, Changed, EntityTag, Tagged},
         revocation::Revoked,
         robot::{Robot, check_name},
         secret::{SecretKind, StoredSecret},
@@ -53,12 +55,29 @@ pub struct RobotOrder {
 }
 
 /// A robot and its secrets, without the secrets themselves.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RobotShown {
     /// The robot.
     pub robot: Robot,
     /// The oldest first.
     pub secrets: Vec<StoredSecret>,
+}
+
+impl Tagged for RobotShown {
+    /// Logins do not count: they are no change.
+    fn tag(&self) -> EntityTag {
+        let robot = &self.robot;
+        let secrets = self.secrets.iter();
+        let secrets = secrets.map(|secret| json!([secret.id, secret.expires_at]));
+        EntityTag::of_document(&json!({
+            "id": robot.id,
+            "description": robot.description,
+            "rights": robot.rights,
+            "is_disabled": robot.is_disabled,
+            "expires_at": robot.expires_at,
+            "secrets": secrets.collect::<Vec<_>>(),
+        }))
+    }
 }
 
 /// A new secret. There is no `Debug`.
@@ -150,35 +169,40 @@ impl Registry {
         Ok((robot, new))
     }
 
-    /// Changes a robot. Tokens that were issued to it are taken back: they hold the old rights.
+    /// Changes a robot, or says what that would change. Tokens that were issued to it are taken back: they hold the old
+    /// rights.
     pub async fn robot_change(
         &self,
         who: &Actor,
         name: &str,
         order: RobotOrder,
-    ) -> Result<RobotShown> {
+        terms: ChangeTerms,
+    ) -> Result<Changed<RobotShown>> {
         let account = order.rights.account.clone();
         let access = self.account_access(who, &account, Permission::Change);
         let owner = access.await?.account;
         check_order(&order)?;
-        let now = self.clock.now();
-        let name = name.to_owned();
+        let (now, name) = (self.clock.now(), name.to_owned());
+        if terms.is_dry_run {
+            let find = move |conn: &mut Conn| {
+                robot_get(conn, &account, &name).and_then(|robot| shown(conn, robot))
+            };
+            let before = self.db.read(find).await?;
+            return robot_changed(before, order, &terms, now);
+        }
         let event = self.event(who, AuditAction::RobotUpdate);
         let event = event.on(&owner).named(&name);
         self.write_and_revoke(move |conn| {
             audit_append(conn, &event)?;
-            let mut robot = robot_get(conn, &account, &name)?;
-            // One that has ended can still be disabled.
-            if order.expires_at != robot.expires_at {
-                check_expiry(order.expires_at, now)?;
-            }
-            robot.description = order.description;
-            robot.rights = order.rights;
-            robot.is_disabled = order.is_disabled;
-            robot.expires_at = order.expires_at;
-            robot_update(conn, &robot)?;
-            let revoked = subject(&robot);
-            Ok((shown(conn, robot)?, vec![revoked]))
+            let found = robot_get(conn, &account, &name)?;
+            robot_hold(conn, &found)?;
+            // Read again: somebody may have changed it until now.
+            let before = robot_get(conn, &account, &name)?;
+            let before = shown(conn, before)?;
+            let changed = robot_changed(before, order, &terms, now)?;
+            robot_update(conn, &changed.after.robot)?;
+            let revoked = subject(&changed.after.robot);
+            Ok((changed, vec![revoked]))
         })
         .await
     }
@@ -225,10 +249,7 @@ impl Registry {
         self.write_and_revoke(move |conn| {
             audit_append(conn, &event)?;
             // Whoever rotates or removes the robot at the same time waits here.
-            if !robot_lock(conn, robot.id)? {
-                let message = format!("robot {} is gone", robot.name);
-                return Err(Error::with_message(Code::Conflict, message));
-            }
+            robot_hold(conn, &robot)?;
             let login = robot.identity().to_string();
             let old = secret_list(conn, &login, SecretKind::Robot)?;
             let (active, ended): (Vec<_>, Vec<_>) =
@@ -328,6 +349,39 @@ fn robot_get(conn: &mut Conn, account: &AccountName, name: &str) -> Result<Robot
     found.ok_or_else(|| {
         let message = format!("account {account} has no robot {name}");
         Error::with_message(Code::NotFound, message)
+    })
+}
+
+/// Keeps others from changing the robot until the transaction ends.
+fn robot_hold(conn: &mut Conn, robot: &Robot) -> Result<()> {
+    if robot_lock(conn, robot.id)? {
+        return Ok(());
+    }
+    let message = format!("robot {} is gone", robot.name);
+    Err(Error::with_message(Code::Conflict, message))
+}
+
+/// A robot before an order and after it, if it meets the condition.
+fn robot_changed(
+    before: RobotShown,
+    order: RobotOrder,
+    terms: &ChangeTerms,
+    now: DateTime<Utc>,
+) -> Result<Changed<RobotShown>> {
+    // One that has ended can still be disabled.
+    if order.expires_at != before.robot.expires_at {
+        check_expiry(order.expires_at, now)?;
+    }
+    terms.condition.check(Some(before.tag()))?;
+    let mut after = before.clone();
+    after.robot.description = order.description;
+    after.robot.rights = order.rights;
+    after.robot.is_disabled = order.is_disabled;
+    after.robot.expires_at = order.expires_at;
+    Ok(Changed {
+        before,
+        after,
+        is_made: !terms.is_dry_run,
     })
 }
 

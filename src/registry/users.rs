@@ -16,14 +16,15 @@ use crate::{
         audit::audit_append,
         secrets::secrets_delete,
         users::{
-            user_count, user_delete, user_find, user_insert, user_list, user_set_password,
-            user_update,
+            user_count, user_delete, user_find, user_insert, user_list, user_lock,
+            user_set_password, user_update,
         },
     },
     error::{Code, Error, Result},
     model::{
         audit::AuditAction,
         permission::Permission,
+        precondition::{ChangeTerms, Changed, Precondition, Tagged as _},
         revocation::Revoked,
         user::{
             ANY_AUTH_TENANT, Grant, PASSWORD_RULE, USER_NAME_RULE, User, is_password, is_user_name,
@@ -134,17 +135,22 @@ impl Registry {
         Err(Error::with_message(Code::Conflict, message))
     }
 
-    /// Changes what a user may do and whether it may log in. What was issued to it before is taken back: it holds
-    /// the old rights.
-    pub async fn user_change(&self, who: &Actor, name: &str, order: UserOrder) -> Result<User> {
+    /// Changes what a user may do and whether it may log in, or says what that would change. What was issued to it
+    /// before is taken back: it holds the old rights.
+    pub async fn user_change(
+        &self,
+        who: &Actor,
+        name: &str,
+        order: UserOrder,
+        terms: ChangeTerms,
+    ) -> Result<Changed<User>> {
         self.require_operator(who, "change users").await?;
-        let UserOrder {
-            grants,
-            is_disabled,
-        } = order;
-        if is_self(who, name) && is_disabled {
+        if is_self(who, name) && order.is_disabled {
             let message = "nobody disables themselves: somebody else has to";
             return Err(Error::with_message(Code::Conflict, message));
+        }
+        if terms.is_dry_run {
+            return user_changed(self.user_get(who, name).await?, order, &terms);
         }
         if !is_user_name(name) {
             return Err(unknown(name));
@@ -153,17 +159,14 @@ impl Registry {
         let event = self.event(who, AuditAction::UserUpdate).named(name);
         self.write_and_revoke(move |conn| {
             audit_append(conn, &event)?;
-            let before = user_find(conn, &wanted)?.ok_or_else(|| unknown(&wanted))?;
-            user_update(conn, &wanted, &grants, is_disabled)?;
+            let before = user_lock(conn, &wanted)?.ok_or_else(|| unknown(&wanted))?;
+            let changed = user_changed(before, order, &terms)?;
+            let (before, after) = (&changed.before, &changed.after);
+            user_update(conn, &wanted, &after.grants, after.is_disabled)?;
             let subject = subject(&wanted);
-            if is_disabled || before.is_disabled {
+            if after.is_disabled || before.is_disabled {
                 secrets_delete(conn, &subject)?;
             }
-            let changed = User {
-                grants,
-                is_disabled,
-                ..before
-            };
             Ok((changed, vec![Revoked::Subject(subject)]))
         })
         .await
@@ -198,9 +201,15 @@ impl Registry {
         .await
     }
 
-    /// Gives a user a new password: somebody else's by who may do everything, one's own by who has logged in with
-    /// the old one.
-    pub async fn user_password(&self, who: &Actor, name: &str, secret: &str) -> Result<()> {
+    /// Gives a user a new password, or makes the checks of that: somebody else's by who may do everything, one's own by
+    /// who has logged in with the old one. Gives the user as it is then.
+    pub async fn user_password(
+        &self,
+        who: &Actor,
+        name: &str,
+        secret: &str,
+        terms: ChangeTerms,
+    ) -> Result<User> {
         if who.is_by_token() {
             let message = "a token changes no password; log in with one";
             return Err(Error::with_message(Code::Denied, message));
@@ -209,7 +218,14 @@ impl Registry {
             self.require_operator(who, "change passwords of others")
                 .await?;
         }
-        self.user_set_password(Some(who), name, secret).await
+        if terms.is_dry_run {
+            let user = self.user_get(who, name).await?;
+            check_password(secret)?;
+            terms.condition.check(Some(user.tag()))?;
+            return Ok(user);
+        }
+        self.password_change(Some(who), name, secret, terms.condition)
+            .await
     }
 
     /// Gives a user of the database a new password, and ends what was issued for the old one. Without `who` it is
@@ -220,6 +236,18 @@ impl Registry {
         name: &str,
         secret: &str,
     ) -> Result<()> {
+        let always = Precondition::default();
+        self.password_change(who, name, secret, always).await?;
+        Ok(())
+    }
+
+    async fn password_change(
+        &self,
+        who: Option<&Actor>,
+        name: &str,
+        secret: &str,
+        condition: Precondition,
+    ) -> Result<User> {
         if !is_user_name(name) {
             return Err(unknown(name));
         }
@@ -229,15 +257,31 @@ impl Registry {
         let event = event.named(name);
         self.write_and_revoke(move |conn| {
             audit_append(conn, &event)?;
-            if !user_set_password(conn, &wanted, &hash)? {
-                return Err(unknown(&wanted));
-            }
+            let mut user = user_lock(conn, &wanted)?.ok_or_else(|| unknown(&wanted))?;
+            condition.check(Some(user.tag()))?;
+            user_set_password(conn, &wanted, &hash)?;
+            user.password_hash = hash;
             let subject = subject(&wanted);
             secrets_delete(conn, &subject)?;
-            Ok(((), vec![Revoked::Subject(subject)]))
+            Ok((user, vec![Revoked::Subject(subject)]))
         })
         .await
     }
+}
+
+/// A user before an order and after it, if it meets the condition.
+fn user_changed(before: User, order: UserOrder, terms: &ChangeTerms) -> Result<Changed<User>> {
+    terms.condition.check(Some(before.tag()))?;
+    let after = User {
+        grants: order.grants,
+        is_disabled: order.is_disabled,
+        ..before.clone()
+    };
+    Ok(Changed {
+        before,
+        after,
+        is_made: !terms.is_dry_run,
+    })
 }
 
 /// The user's name in tokens and secrets.
@@ -256,10 +300,15 @@ fn unknown(name: &str) -> Error {
 
 /// Hashes a password. Errors: one that is too short or too long.
 pub(super) async fn hash(secret: &str) -> Result<String> {
-    if !is_password(secret) {
-        return Err(Error::field("password", PASSWORD_RULE));
-    }
+    check_password(secret)?;
     let secret = secret.to_owned();
     let hashed = tokio::task::spawn_blocking(move || password::hash(&secret)).await;
     hashed.map_err(Error::internal)?.map_err(Error::internal)
+}
+
+fn check_password(secret: &str) -> Result<()> {
+    if is_password(secret) {
+        return Ok(());
+    }
+    Err(Error::field("password", PASSWORD_RULE))
 }

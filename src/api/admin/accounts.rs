@@ -1,6 +1,6 @@
 //! `/api/v1/accounts`
 
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{
@@ -10,20 +10,20 @@ use utoipa::{
 
 use super::{
     account_name, document, from_value, identity,
-    parameters::{Parameters, precondition},
-    same_name,
+    parameters::{Parameters, change_terms, precondition},
+    same_name, tagged,
 };
 use crate::{
     api::{
         Api,
-        openapi::{InAccount, Problems},
+        openapi::{Conditions, DryRun, InAccount, Problems},
         render::Problem,
     },
     error::Result,
     model::{
         account::{Account, AccountSettings},
         difference::{Difference, differences},
-        precondition::{Precondition, entity_tag},
+        precondition::{ChangeTerms, Precondition, Tagged as _},
         warning::Warning,
     },
     oci::AccountName,
@@ -217,7 +217,8 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         .registry
         .account_get(&identity, &account_name(&request)?)
         .await?;
-    Ok(tagged(HttpResponse::Ok(), &account).json(AccountAnswer {
+    let response = &mut tagged(StatusCode::OK, Some(account.tag()));
+    Ok(response.json(AccountAnswer {
         account: account.into(),
     }))
 }
@@ -233,14 +234,13 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     tag = "accounts",
     params(
         InAccount,
-        ("dry_run" = Option<bool>, Query, description = "says what would change"),
-        ("If-Match" = Option<String>, Header, description = "the `ETag` that the account must have"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: the account must be new", pattern = "^\\*$"),
+        DryRun,
+        Conditions,
     ),
     request_body = AccountView,
     responses(
-        (status = 200, description = "the account as it is now, or would be", body = PutAnswer),
-        (status = 201, description = "the account is new", body = PutAnswer),
+        (status = 200, description = "the account as it is now, or would be", body = PutAnswer, headers(("ETag" = String))),
+        (status = 201, description = "the account is new", body = PutAnswer, headers(("ETag" = String))),
         Problems,
     ),
 )]
@@ -251,8 +251,10 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
-    let is_dry_run = Parameters::read(&request, &["dry_run"])?.flag("dry_run")?;
-    let condition = precondition(&request)?;
+    let ChangeTerms {
+        condition,
+        is_dry_run,
+    } = change_terms(&request)?;
     let document = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     let order = AccountOrder {
         condition,
@@ -263,16 +265,13 @@ pub async fn put(
     } else {
         api.registry.account_put(&identity, &name, order).await?
     };
-    let response = if put.before.is_none() && !is_dry_run {
-        HttpResponse::Created()
+    let status = if put.before.is_none() && !is_dry_run {
+        StatusCode::CREATED
     } else {
-        HttpResponse::Ok()
+        StatusCode::OK
     };
-    let mut response = match is_dry_run {
-        true => response,
-        false => tagged(response, &put.after),
-    };
-    Ok(response.json(PutAnswer::from(put)))
+    let tag = (!is_dry_run).then(|| put.after.tag());
+    Ok(tagged(status, tag).json(PutAnswer::from(put)))
 }
 
 /// Deletes an account that holds no manifests, with its storage. One that holds some is 409, and `context` says how many
@@ -296,10 +295,4 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
         .account_delete(&identity, &account_name(&request)?, condition)
         .await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// An answer with the account's `ETag`.
-fn tagged(mut response: HttpResponseBuilder, account: &Account) -> HttpResponseBuilder {
-    response.insert_header((header::ETAG, entity_tag(account.version)));
-    response
 }

@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod login_providers;
 pub mod me;
 mod parameters;
+pub mod peers;
 pub mod personal_tokens;
 pub mod quotas;
 pub mod repositories;
@@ -33,6 +34,10 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
+    model::{
+        difference::{Difference, differences},
+        precondition::{Changed, EntityTag, Tagged},
+    },
     oci::{AccountName, FullRepoName},
     registry::caller::Actor,
 };
@@ -120,6 +125,35 @@ fn same_name(in_document: Option<&str>, in_path: &str) -> Result<()> {
         return Err(Error::field("name", "it is not the one in the path"));
     }
     Ok(())
+}
+
+/// An answer with the `ETag` of what it shows. That of a dry run has none: what it shows is not there.
+fn tagged(status: StatusCode, tag: Option<EntityTag>) -> HttpResponseBuilder {
+    let mut response = HttpResponseBuilder::new(status);
+    if let Some(tag) = tag {
+        response.insert_header((header::ETAG, tag.to_string()));
+    }
+    response
+}
+
+/// The answer to a change or its dry run: how it is then, and what is other than before.
+fn change_answer<T, V, A>(
+    changed: Changed<T>,
+    answer: impl FnOnce(V, Vec<Difference>) -> A,
+) -> Result<HttpResponse>
+where
+    T: Tagged,
+    V: From<T> + Serialize,
+    A: Serialize,
+{
+    let tag = changed.is_made.then(|| changed.after.tag());
+    let (before, after) = (V::from(changed.before), V::from(changed.after));
+    let changes = differences(&json(&before)?, &json(&after)?);
+    Ok(tagged(StatusCode::OK, tag).json(answer(after, changes)))
+}
+
+fn json(view: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(view).map_err(Error::internal)
 }
 
 /// An answer that holds a secret: it must not lie in a cache.

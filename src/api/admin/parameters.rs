@@ -13,7 +13,10 @@ use actix_web::{
 use crate::{
     api::extract::query,
     error::{Code, Error, Result},
-    model::{listing::PageOrder, precondition::Precondition},
+    model::{
+        listing::PageOrder,
+        precondition::{ChangeTerms, Precondition},
+    },
 };
 
 /// The query parameters of a request.
@@ -67,6 +70,14 @@ fn refused(name: &str, reason: &str) -> Error {
         Code::InvalidField,
         format!("query parameter {name}: {reason}"),
     )
+}
+
+/// What a `PUT` asks besides its document: `dry_run` and its conditions.
+pub fn change_terms(request: &HttpRequest) -> Result<ChangeTerms> {
+    Ok(ChangeTerms {
+        is_dry_run: Parameters::read(request, &["dry_run"])?.flag("dry_run")?,
+        condition: precondition(request)?,
+    })
 }
 
 /// What `If-Match` and `If-None-Match` ask for.

@@ -1,21 +1,27 @@
 //! `/api/v1/accounts/<account>/quota` and `/api/v1/auth-tenants/<id>/quota`
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{account_name, document, from_value, identity};
+use super::{
+    account_name, change_answer, document, from_value, identity, parameters::change_terms, tagged,
+};
 use crate::{
     api::{
         Api,
         extract::path_part,
-        openapi::{InAccount, Problems},
+        openapi::{Conditions, DryRun, InAccount, Problems},
         render::Problem,
     },
     error::{Error, Result},
-    model::quota::{Amounts, Book, Resource},
-    registry::quotas::LimitsOrder,
+    model::{
+        difference::Difference,
+        precondition::{Changed, Tagged as _},
+        quota::{Amounts, Book, Resource},
+    },
+    registry::{caller::Actor, quotas::LimitsOrder},
 };
 
 /// The largest document with limits.
@@ -99,25 +105,41 @@ struct QuotaView {
     repositories: ResourceView,
 }
 
-fn view(book: &Book) -> QuotaView {
-    let limit = |resource| book.limits.of(resource);
-    QuotaView {
-        bytes: ResourceView {
-            limit: limit(Resource::Bytes),
-            used: book.used.bytes,
-            reserved: Some(book.used.reserved_bytes),
-        },
-        manifests: ResourceView {
-            limit: limit(Resource::Manifests),
-            used: book.used.manifests,
-            reserved: None,
-        },
-        repositories: ResourceView {
-            limit: limit(Resource::Repositories),
-            used: book.used.repositories,
-            reserved: None,
-        },
+impl From<Book> for QuotaView {
+    fn from(book: Book) -> Self {
+        let view = |resource, used, reserved| ResourceView {
+            limit: book.limits.of(resource),
+            used,
+            reserved,
+        };
+        let used = &book.used;
+        Self {
+            bytes: view(Resource::Bytes, used.bytes, Some(used.reserved_bytes)),
+            manifests: view(Resource::Manifests, used.manifests, None),
+            repositories: view(Resource::Repositories, used.repositories, None),
+        }
     }
+}
+
+/// What became of an order, or would.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuotaPut)]
+struct PutAnswer {
+    #[serde(flatten)]
+    quota: QuotaView,
+    /// What is other than before.
+    changes: Vec<Difference>,
+}
+
+/// An answer to `GET`.
+fn shown(book: Book) -> HttpResponse {
+    tagged(StatusCode::OK, Some(book.tag())).json(QuotaView::from(book))
+}
+
+/// An answer to `PUT`.
+fn put_answer(changed: Changed<Book>) -> Result<HttpResponse, Problem> {
+    let answer = |quota, changes| PutAnswer { quota, changes };
+    Ok(change_answer(changed, answer)?)
 }
 
 /// What is held.
@@ -168,6 +190,12 @@ struct InTenant {
     auth_tenant: String,
 }
 
+/// Who asks, and for which auth tenant.
+async fn tenant(request: &HttpRequest, api: &Api) -> Result<(Actor, String)> {
+    let identity = identity(request, api).await?;
+    Ok((identity, path_part(request, "auth_tenant")?))
+}
+
 /// What an account uses and may use.
 #[utoipa::path(
     get,
@@ -175,7 +203,10 @@ struct InTenant {
     operation_id = "account_quota_get",
     tag = "quotas",
     params(InAccount),
-    responses((status = 200, description = "what it uses and may use", body = QuotaView), Problems),
+    responses(
+        (status = 200, description = "what it uses and may use", body = QuotaView, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn account_get(
     request: HttpRequest,
@@ -184,7 +215,7 @@ pub async fn account_get(
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
     let book = api.registry.account_quota_get(&identity, &name).await?;
-    Ok(HttpResponse::Ok().json(view(&book)))
+    Ok(shown(book))
 }
 
 /// Sets limits of an account.
@@ -193,9 +224,12 @@ pub async fn account_get(
     path = "/api/v1/accounts/{account}/quota",
     operation_id = "account_quota_put",
     tag = "quotas",
-    params(InAccount),
+    params(InAccount, DryRun, Conditions),
     request_body = QuotaDocument,
-    responses((status = 200, description = "as it is now", body = QuotaView), Problems),
+    responses(
+        (status = 200, description = "as it is now, or would be", body = PutAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn account_put(
     request: HttpRequest,
@@ -204,10 +238,11 @@ pub async fn account_put(
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
+    let terms = change_terms(&request)?;
     let order = order(document(payload, &api, MAX_DOCUMENT_BYTES).await?)?;
     let registry = &api.registry;
-    let book = registry.account_quota_put(&identity, &name, order);
-    Ok(HttpResponse::Ok().json(view(&book.await?)))
+    let changed = registry.account_quota_put(&identity, &name, order, terms);
+    put_answer(changed.await?)
 }
 
 /// What an auth tenant uses and may use.
@@ -217,16 +252,18 @@ pub async fn account_put(
     operation_id = "tenant_quota_get",
     tag = "quotas",
     params(InTenant),
-    responses((status = 200, description = "what it uses and may use", body = QuotaView), Problems),
+    responses(
+        (status = 200, description = "what it uses and may use", body = QuotaView, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn tenant_get(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let identity = identity(&request, &api).await?;
-    let tenant = path_part(&request, "auth_tenant")?;
+    let (identity, tenant) = tenant(&request, &api).await?;
     let book = api.registry.tenant_quota_get(&identity, &tenant).await?;
-    Ok(HttpResponse::Ok().json(view(&book)))
+    Ok(shown(book))
 }
 
 /// Sets limits of an auth tenant.
@@ -235,21 +272,24 @@ pub async fn tenant_get(
     path = "/api/v1/auth-tenants/{auth_tenant}/quota",
     operation_id = "tenant_quota_put",
     tag = "quotas",
-    params(InTenant),
+    params(InTenant, DryRun, Conditions),
     request_body = QuotaDocument,
-    responses((status = 200, description = "as it is now", body = QuotaView), Problems),
+    responses(
+        (status = 200, description = "as it is now, or would be", body = PutAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn tenant_put(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let identity = identity(&request, &api).await?;
-    let tenant = path_part(&request, "auth_tenant")?;
+    let (identity, tenant) = tenant(&request, &api).await?;
+    let terms = change_terms(&request)?;
     let order = order(document(payload, &api, MAX_DOCUMENT_BYTES).await?)?;
     let registry = &api.registry;
-    let book = registry.tenant_quota_put(&identity, &tenant, order);
-    Ok(HttpResponse::Ok().json(view(&book.await?)))
+    let changed = registry.tenant_quota_put(&identity, &tenant, order, terms);
+    put_answer(changed.await?)
 }
 
 /// Takes the limits of an auth tenant away: those of the configuration count again.
@@ -265,8 +305,7 @@ pub async fn tenant_delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let identity = identity(&request, &api).await?;
-    let tenant = path_part(&request, "auth_tenant")?;
+    let (identity, tenant) = tenant(&request, &api).await?;
     api.registry.tenant_quota_reset(&identity, &tenant).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -284,8 +323,7 @@ pub async fn tenant_recount(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let identity = identity(&request, &api).await?;
-    let tenant = path_part(&request, "auth_tenant")?;
+    let (identity, tenant) = tenant(&request, &api).await?;
     let wrong = api.registry.quota_recount(&identity, &tenant).await?;
     let repaired = wrong.iter().map(|error| RepairView {
         book: error.owner.clone(),

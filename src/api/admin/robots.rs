@@ -8,23 +8,27 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{MAX_DOCUMENT_BYTES, account_name, document, identity, same_name, secret_answer};
+use super::{
+    MAX_DOCUMENT_BYTES, account_name, change_answer, document, identity, parameters::change_terms,
+    same_name, secret_answer, tagged,
+};
 use crate::{
     api::{
         Api,
         extract::{path_part, path_value},
-        openapi::{InAccount, Problems},
+        openapi::{Conditions, DryRun, InAccount, Problems},
         render::Problem,
     },
     error::{Code, Error, Result},
     model::{
-        account_rights::AccountRights,
-        permission::Permission,
-        robot::{Robot, login_name},
-        secret::StoredSecret,
+        account_rights::AccountRights, difference::Difference, permission::Permission,
+        precondition::Tagged as _, robot::login_name, secret::StoredSecret,
     },
     oci::AccountName,
-    registry::robots::{RobotOrder, RobotShown},
+    registry::{
+        caller::Actor,
+        robots::{RobotOrder, RobotShown},
+    },
 };
 
 /// How long the old secrets stay good if nobody says: a day.
@@ -70,25 +74,21 @@ struct RobotView {
     secrets: Vec<SecretView>,
 }
 
-fn view(robot: Robot, secrets: Vec<StoredSecret>) -> RobotView {
-    RobotView {
-        login: login_name(&robot.rights.account, &robot.name),
-        name: robot.name,
-        description: robot.description,
-        permissions: robot.rights.permissions,
-        repositories: robot.rights.repositories,
-        is_disabled: robot.is_disabled,
-        expires_at: robot.expires_at,
-        created_at: robot.created_at,
-        created_by: robot.created_by,
-        last_used_at: robot.last_used_at,
-        secrets: secrets.into_iter().map(Into::into).collect(),
-    }
-}
-
 impl From<RobotShown> for RobotView {
-    fn from(shown: RobotShown) -> Self {
-        view(shown.robot, shown.secrets)
+    fn from(RobotShown { robot, secrets }: RobotShown) -> Self {
+        Self {
+            login: login_name(&robot.rights.account, &robot.name),
+            name: robot.name,
+            description: robot.description,
+            permissions: robot.rights.permissions,
+            repositories: robot.rights.repositories,
+            is_disabled: robot.is_disabled,
+            expires_at: robot.expires_at,
+            created_at: robot.created_at,
+            created_by: robot.created_by,
+            last_used_at: robot.last_used_at,
+            secrets: secrets.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -163,6 +163,15 @@ struct RobotAnswer {
     robot: RobotView,
 }
 
+/// What became of an order, or would.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RobotPut)]
+struct PutAnswer {
+    robot: RobotView,
+    /// What is other than before.
+    changes: Vec<Difference>,
+}
+
 /// A robot that was made.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RobotMade)]
@@ -181,6 +190,24 @@ struct SecretMadeAnswer {
     login: String,
     /// Shown this once.
     secret: String,
+}
+
+/// The robot in the path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it describes a path")]
+struct InRobot {
+    /// The account's name.
+    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")]
+    account: String,
+    /// The robot's name.
+    robot: String,
+}
+
+/// Who asks, and for which robot.
+async fn robot(request: &HttpRequest, api: &Api) -> Result<(Actor, AccountName, String)> {
+    let who = identity(request, api).await?;
+    Ok((who, account_name(request)?, path_part(request, "robot")?))
 }
 
 /// The account's robots.
@@ -224,8 +251,9 @@ pub async fn post(
         .ok_or_else(|| Error::field("name", "a robot needs one"))?;
     let order = document.order(account);
     let (robot, new) = api.registry.robot_create(&who, &name, order).await?;
+    let secrets = vec![new.stored];
     let answer = RobotMadeAnswer {
-        robot: view(robot, vec![new.stored]),
+        robot: RobotShown { robot, secrets }.into(),
         secret: new.secret,
     };
     Ok(secret_answer(StatusCode::CREATED, &answer))
@@ -237,42 +265,47 @@ pub async fn post(
     path = "/api/v1/accounts/{account}/robots/{robot}",
     operation_id = "robot_get",
     tag = "robots",
-    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
-    responses((status = 200, description = "the robot", body = RobotAnswer), Problems),
+    params(InRobot),
+    responses(
+        (status = 200, description = "the robot", body = RobotAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
+    let (who, account, name) = robot(&request, &api).await?;
     let shown = api.registry.robot_get(&who, &account, &name).await?;
-    Ok(HttpResponse::Ok().json(RobotAnswer {
+    let response = &mut tagged(StatusCode::OK, Some(shown.tag()));
+    Ok(response.json(RobotAnswer {
         robot: shown.into(),
     }))
 }
 
-/// Makes the robot be as the document says.
+/// Makes the robot be as the document says. Its secrets stay.
 #[utoipa::path(
     put,
     path = "/api/v1/accounts/{account}/robots/{robot}",
     operation_id = "robot_put",
     tag = "robots",
-    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    params(InRobot, DryRun, Conditions),
     request_body = RobotDocument,
-    responses((status = 200, description = "the robot as it is now", body = RobotAnswer), Problems),
+    responses(
+        (status = 200, description = "the robot as it is now, or would be", body = PutAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
+    let (who, account, name) = robot(&request, &api).await?;
+    let terms = change_terms(&request)?;
     let document: RobotDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     same_name(document.name.as_deref(), &name)?;
     let order = document.order(account);
-    let shown = api.registry.robot_change(&who, &name, order).await?;
-    Ok(HttpResponse::Ok().json(RobotAnswer {
-        robot: shown.into(),
-    }))
+    let changed = api.registry.robot_change(&who, &name, order, terms).await?;
+    let answer = |robot, changes| PutAnswer { robot, changes };
+    Ok(change_answer(changed, answer)?)
 }
 
 /// Removes a robot with its secrets.
@@ -281,12 +314,11 @@ pub async fn put(
     path = "/api/v1/accounts/{account}/robots/{robot}",
     operation_id = "robot_delete",
     tag = "robots",
-    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    params(InRobot),
     responses((status = 204, description = "the robot is gone"), Problems),
 )]
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
+    let (who, account, name) = robot(&request, &api).await?;
     api.registry.robot_remove(&who, &account, &name).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -297,7 +329,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRes
     path = "/api/v1/accounts/{account}/robots/{robot}/secrets",
     operation_id = "robot_rotate",
     tag = "robots",
-    params(InAccount, ("robot" = String, Path, description = "the robot's name")),
+    params(InRobot),
     request_body = SecretDocument,
     responses((status = 201, description = "a new secret", body = SecretMadeAnswer), Problems),
 )]
@@ -306,8 +338,7 @@ pub async fn rotate(
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
+    let (who, account, name) = robot(&request, &api).await?;
     let document: SecretDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     let overlap = document.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let overlap = TimeDelta::seconds(overlap.into());
@@ -330,15 +361,14 @@ pub async fn rotate(
     path = "/api/v1/accounts/{account}/robots/{robot}/secrets/{id}",
     operation_id = "robot_secret_delete",
     tag = "robots",
-    params(InAccount, ("robot" = String, Path, description = "the robot's name"), ("id" = Uuid, Path, description = "the secret")),
+    params(InRobot, ("id" = Uuid, Path, description = "the secret")),
     responses((status = 204, description = "the secret is gone"), Problems),
 )]
 pub async fn secret_delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let (account, name) = (account_name(&request)?, path_part(&request, "robot")?);
+    let (who, account, name) = robot(&request, &api).await?;
     let id: Uuid = path_value(&request, "id", Code::BadRequest)?;
     let robot = (&account, name.as_str());
     api.registry.robot_secret_remove(&who, robot, id).await?;

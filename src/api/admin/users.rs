@@ -2,14 +2,27 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{MAX_DOCUMENT_BYTES, document, identity, same_name, secret_answer};
+use super::{
+    MAX_DOCUMENT_BYTES, change_answer, document, identity, parameters::change_terms, same_name,
+    secret_answer, tagged,
+};
 use crate::{
-    api::{Api, extract::path_part, openapi::Problems, render::Problem},
+    api::{
+        Api,
+        extract::path_part,
+        openapi::{Conditions, DryRun, Problems},
+        render::Problem,
+    },
     error::Result,
-    model::user::{Grant, User},
-    registry::users::UserOrder,
+    model::{
+        difference::Difference,
+        precondition::Tagged as _,
+        user::{Grant, User},
+    },
+    registry::{caller::Actor, users::UserOrder},
 };
 
 /// A user as the API shows it, without the hash of the password.
@@ -79,6 +92,23 @@ struct UserAnswer {
     user: UserView,
 }
 
+/// What became of an order, or would.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserPut)]
+struct PutAnswer {
+    user: UserView,
+    /// What is other than before.
+    changes: Vec<Difference>,
+}
+
+/// What a new password would change.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PasswordPlan)]
+struct PasswordAnswer {
+    /// The password, which is not shown.
+    changes: Vec<Difference>,
+}
+
 /// A user that was made.
 #[derive(Serialize, ToSchema)]
 #[schema(as = UserMade)]
@@ -87,6 +117,20 @@ struct UserMadeAnswer {
     /// Shown this once, if nobody chose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<String>,
+}
+
+/// The user in the path.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it describes a part of a path")]
+struct InUser {
+    /// The user's name.
+    name: String,
+}
+
+/// Who asks, and for which user.
+async fn user(request: &HttpRequest, api: &Api) -> Result<(Actor, String)> {
+    Ok((identity(request, api).await?, path_part(request, "name")?))
 }
 
 /// All users of the database.
@@ -147,16 +191,17 @@ pub async fn post(
     path = "/api/v1/users/{name}",
     operation_id = "user_get",
     tag = "users",
-    params(("name" = String, Path, description = "the user's name")),
-    responses((status = 200, description = "the user", body = UserAnswer), Problems),
+    params(InUser),
+    responses(
+        (status = 200, description = "the user", body = UserAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let user = api
-        .registry
-        .user_get(&who, &path_part(&request, "name")?)
-        .await?;
-    Ok(HttpResponse::Ok().json(UserAnswer { user: user.into() }))
+    let (who, name) = user(&request, &api).await?;
+    let user = api.registry.user_get(&who, &name).await?;
+    let response = &mut tagged(StatusCode::OK, Some(user.tag()));
+    Ok(response.json(UserAnswer { user: user.into() }))
 }
 
 /// Makes the user be as the document says.
@@ -165,25 +210,29 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     path = "/api/v1/users/{name}",
     operation_id = "user_put",
     tag = "users",
-    params(("name" = String, Path, description = "the user's name")),
+    params(InUser, DryRun, Conditions),
     request_body = UserDocument,
-    responses((status = 200, description = "the user as it is now", body = UserAnswer), Problems),
+    responses(
+        (status = 200, description = "the user as it is now, or would be", body = PutAnswer, headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let name = path_part(&request, "name")?;
+    let (who, name) = user(&request, &api).await?;
+    let terms = change_terms(&request)?;
     let document: UserDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     same_name(document.name.as_deref(), &name)?;
     let order = UserOrder {
         grants: document.grants,
         is_disabled: document.is_disabled,
     };
-    let user = api.registry.user_change(&who, &name, order).await?;
-    Ok(HttpResponse::Ok().json(UserAnswer { user: user.into() }))
+    let changed = api.registry.user_change(&who, &name, order, terms).await?;
+    let answer = |user, changes| PutAnswer { user, changes };
+    Ok(change_answer(changed, answer)?)
 }
 
 /// Removes a user.
@@ -192,36 +241,52 @@ pub async fn put(
     path = "/api/v1/users/{name}",
     operation_id = "user_delete",
     tag = "users",
-    params(("name" = String, Path, description = "the user's name")),
+    params(InUser),
     responses((status = 204, description = "the user is gone"), Problems),
 )]
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let name = path_part(&request, "name")?;
+    let (who, name) = user(&request, &api).await?;
     api.registry.user_remove(&who, &name).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Gives a user a new password.
+/// Gives a user a new password. `If-Match` takes the `ETag` of the user, which a new password changes as well.
 #[utoipa::path(
     put,
     path = "/api/v1/users/{name}/password",
     operation_id = "user_password",
     tag = "users",
-    params(("name" = String, Path, description = "the user's name")),
+    params(InUser, DryRun, Conditions),
     request_body = PasswordDocument,
-    responses((status = 204, description = "the password was changed"), Problems),
+    responses(
+        (status = 200, description = "the dry run found nothing wrong", body = PasswordAnswer),
+        (status = 204, description = "the password was changed", headers(("ETag" = String))),
+        Problems,
+    ),
 )]
 pub async fn password(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let who = identity(&request, &api).await?;
-    let name = path_part(&request, "name")?;
+    let (who, name) = user(&request, &api).await?;
+    let terms = change_terms(&request)?;
+    let is_dry_run = terms.is_dry_run;
     let document: PasswordDocument = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
-    api.registry
-        .user_password(&who, &name, &document.password)
+    let user = api
+        .registry
+        .user_password(&who, &name, &document.password, terms)
         .await?;
-    Ok(HttpResponse::NoContent().finish())
+    if !is_dry_run {
+        return Ok(tagged(StatusCode::NO_CONTENT, Some(user.tag())).finish());
+    }
+    // The same whatever the password is: nobody tries one out like this.
+    let change = Difference {
+        path: "$.password".to_owned(),
+        before: Value::Null,
+        after: Value::Null,
+    };
+    Ok(HttpResponse::Ok().json(PasswordAnswer {
+        changes: vec![change],
+    }))
 }

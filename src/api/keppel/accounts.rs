@@ -4,17 +4,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{KeppelError, identity};
+use super::identity;
 use crate::{
     api::{
         Api,
         admin::{account_name, document, from_value},
+        render::PlainError,
     },
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings},
         listing::PageOrder,
-        precondition::Precondition,
+        precondition::{Precondition, Tagged as _},
     },
     oci::AccountName,
     registry::{accounts::AccountOrder, caller::Actor},
@@ -85,7 +86,7 @@ fn view(account: &Account) -> Result<Value> {
 }
 
 /// The accounts that the user may see. Keppel knows no pages of them, so all are read.
-pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, KeppelError> {
+pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let mut shown = Vec::new();
     let mut page = PageOrder::default();
@@ -104,7 +105,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
 }
 
 /// One account.
-pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, KeppelError> {
+pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let account = api
         .registry
@@ -118,7 +119,7 @@ pub async fn put(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
     let document = document(payload, &api, MAX_DOCUMENT_BYTES).await;
@@ -172,7 +173,7 @@ async fn order(
                 must_be_new: true,
                 ..Precondition::default()
             },
-            |account| Precondition::version(account.version),
+            |account| Precondition::unchanged(account.tag()),
         ),
     })
 }
@@ -204,10 +205,7 @@ fn refuse_replicas(head: &Head, exists: bool) -> Result<()> {
 }
 
 /// Deletes an account that holds no manifests.
-pub async fn delete(
-    request: HttpRequest,
-    api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     api.registry
         .account_delete(&identity, &account_name(&request)?, Precondition::default())

@@ -6,12 +6,10 @@
 pub mod accounts;
 pub mod repositories;
 
-use std::fmt;
-
-use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use super::{Api, admin, extract::query_value, render};
+use super::{Api, admin, extract::query_value, render::PlainError};
 use crate::{
     error::{Code, Error, Result},
     model::listing::PageOrder,
@@ -21,46 +19,8 @@ use crate::{
 /// The driver that clients of Keppel know.
 const KEYSTONE: &str = "keystone";
 
-/// An error in the form of Keppel: a line of text, or what is in the way of a deletion.
-#[derive(Debug)]
-pub struct KeppelError(pub Error);
-
-impl From<Error> for KeppelError {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
-impl fmt::Display for KeppelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl ResponseError for KeppelError {
-    fn status_code(&self) -> StatusCode {
-        render::status(&self.0)
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        render::log(&self.0);
-        let error = &self.0;
-        let remaining = error.detail().filter(|detail| {
-            ["remaining_manifests", "remaining_blobs"]
-                .iter()
-                .any(|what| detail.get(what).is_some())
-        });
-        match remaining {
-            Some(remaining) => render::response(error).json(remaining),
-            None => render::response(error)
-                .content_type("text/plain; charset=utf-8")
-                .body(format!("{error}\n")),
-        }
-    }
-}
-
 /// A path that does not exist.
-pub async fn not_found() -> Result<HttpResponse, KeppelError> {
+pub async fn not_found() -> Result<HttpResponse, PlainError> {
     Err(Error::from(Code::NotFound).into())
 }
 
@@ -72,10 +32,10 @@ pub async fn info(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "auth_driver": name }))
 }
 
-/// The other registries that this one replicates with: none so far.
-pub async fn peers(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, KeppelError> {
-    identity(&request, &api).await?;
-    Ok(HttpResponse::Ok().json(json!({ "peers": [] })))
+/// The other registries that this one replicates with.
+pub async fn peers(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
+    let identity = identity(&request, &api).await?;
+    Ok(HttpResponse::Ok().json(json!({ "peers": api.registry.peers_list(&identity) })))
 }
 
 /// Who asks.

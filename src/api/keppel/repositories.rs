@@ -3,12 +3,13 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::{KeppelError, identity, page};
+use super::{identity, page};
 use crate::{
     api::{
         Api,
         admin::{account_name, repo_name},
         extract::{digest, path_value},
+        render::PlainError,
     },
     error::{Code, Result},
     model::listing::{ManifestSummary, RepoSummary, TagSummary},
@@ -67,7 +68,7 @@ fn listed(name: &str, items: Vec<Value>, has_more: bool) -> HttpResponse {
 }
 
 /// A page of an account's repositories.
-pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, KeppelError> {
+pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let found = api
         .registry
@@ -78,10 +79,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
 }
 
 /// Deletes a repository that holds no manifests.
-pub async fn delete(
-    request: HttpRequest,
-    api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     api.registry
         .repository_delete(&identity, &repo_name(&request)?)
@@ -93,7 +91,7 @@ pub async fn delete(
 pub async fn manifests(
     request: HttpRequest,
     api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let found = api
         .registry
@@ -107,7 +105,7 @@ pub async fn manifests(
 pub async fn manifest_delete(
     request: HttpRequest,
     api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let (name, reference) = (repo_name(&request)?, Reference::Digest(digest(&request)?));
     api.registry
@@ -120,7 +118,7 @@ pub async fn manifest_delete(
 pub async fn tag_delete(
     request: HttpRequest,
     api: web::Data<Api>,
-) -> Result<HttpResponse, KeppelError> {
+) -> Result<HttpResponse, PlainError> {
     let identity = identity(&request, &api).await?;
     let tag = path_value(&request, "tag", Code::TagInvalid)?;
     let (name, reference) = (repo_name(&request)?, Reference::Tag(tag));

@@ -11,6 +11,7 @@ use crate::{
         render::PlainError,
     },
     error::{Code, Error},
+    model::precondition::ChangeTerms,
 };
 
 /// The largest document of Limes: it lists availability zones, and the state of the last report.
@@ -65,7 +66,7 @@ pub async fn quota_put(
     let project = path_part(&request, "project")?;
     let order: QuotaRequest = document(payload, &api, MAX_DOCUMENT_BYTES).await?;
     let registry = &api.registry;
-    let put = registry.tenant_quota_put(&identity, &project, order.into());
+    let put = registry.tenant_quota_put(&identity, &project, order.into(), ChangeTerms::default());
     put.await.map_err(forbidden)?;
     Ok(HttpResponse::NoContent().finish())
 }

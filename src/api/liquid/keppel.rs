@@ -12,7 +12,10 @@ use crate::{
         extract::path_part,
         render::PlainError,
     },
-    model::quota::{Book, Resource},
+    model::{
+        precondition::ChangeTerms,
+        quota::{Book, Resource},
+    },
     registry::quotas::LimitsOrder,
 };
 
@@ -61,7 +64,7 @@ pub async fn put(
     };
     let book = api
         .registry
-        .tenant_quota_put(&identity, &tenant, order)
+        .tenant_quota_put(&identity, &tenant, order, ChangeTerms::default())
         .await;
-    Ok(HttpResponse::Ok().json(view(&book.map_err(forbidden)?)))
+    Ok(HttpResponse::Ok().json(view(&book.map_err(forbidden)?.after)))
 }
