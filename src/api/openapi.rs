@@ -236,4 +236,26 @@ mod tests {
         }
         assert_eq!(routes(), described);
     }
+
+    #[test]
+    fn every_put_can_be_bound_to_what_was_read_and_tried_out() {
+        let document = document();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            let Some(put) = methods.get("put") else {
+                continue;
+            };
+            let parameters = put["parameters"].as_array().unwrap();
+            for name in ["dry_run", "If-Match", "If-None-Match"] {
+                assert!(
+                    parameters.iter().any(|p| p["name"] == name),
+                    "{path} {name}"
+                );
+            }
+            for operation in [Some(put), methods.get("get")].into_iter().flatten() {
+                let responses = operation["responses"].as_object().unwrap();
+                let has_tag = responses.values().any(|r| r["headers"]["ETag"].is_object());
+                assert!(has_tag, "{path}");
+            }
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! Robots: machines that log in with a secret of our making and have rights on one account.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     account_rights::AccountRights,
     identity::{Facts, Identity},
+    precondition::{EntityTag, Tagged},
+    secret::StoredSecret,
 };
 use crate::oci::AccountName;
 
@@ -50,6 +53,32 @@ impl Robot {
         let mut identity = Identity::new(ROBOT, login, Facts::Account(self.rights.clone()));
         identity.origin = Some(format!("robot {} of {}", self.id, self.created_by));
         identity
+    }
+}
+
+/// A robot and its secrets, without the secrets themselves.
+#[derive(Debug, Clone)]
+pub struct RobotShown {
+    /// The robot.
+    pub robot: Robot,
+    /// The oldest first.
+    pub secrets: Vec<StoredSecret>,
+}
+
+impl Tagged for RobotShown {
+    /// Logins do not count: they are no change.
+    fn tag(&self) -> EntityTag {
+        let robot = &self.robot;
+        let secrets = self.secrets.iter();
+        let secrets = secrets.map(|secret| json!([secret.id, secret.expires_at]));
+        EntityTag::of_document(&json!({
+            "id": robot.id,
+            "description": robot.description,
+            "rights": robot.rights,
+            "is_disabled": robot.is_disabled,
+            "expires_at": robot.expires_at,
+            "secrets": secrets.collect::<Vec<_>>(),
+        }))
     }
 }
 

@@ -4,7 +4,6 @@
 //! works. What is issued for a robot is taken back when its rights become fewer.
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{Registry, caller::Actor};
@@ -21,9 +20,9 @@ use crate::{
         account_rights::AccountRights,
         audit::AuditAction,
         permission::Permission,
-        precondition::{ChangeTerms, Changed, EntityTag, Tagged},
+        precondition::{ChangeTerms, Changed, Tagged as _},
         revocation::Revoked,
-        robot::{Robot, check_name},
+        robot::{Robot, RobotShown, check_name},
         secret::{SecretKind, StoredSecret},
     },
     oci::AccountName,
@@ -52,32 +51,6 @@ pub struct RobotOrder {
     pub is_disabled: bool,
     /// When it ends, if it does.
     pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// A robot and its secrets, without the secrets themselves.
-#[derive(Debug, Clone)]
-pub struct RobotShown {
-    /// The robot.
-    pub robot: Robot,
-    /// The oldest first.
-    pub secrets: Vec<StoredSecret>,
-}
-
-impl Tagged for RobotShown {
-    /// Logins do not count: they are no change.
-    fn tag(&self) -> EntityTag {
-        let robot = &self.robot;
-        let secrets = self.secrets.iter();
-        let secrets = secrets.map(|secret| json!([secret.id, secret.expires_at]));
-        EntityTag::of_document(&json!({
-            "id": robot.id,
-            "description": robot.description,
-            "rights": robot.rights,
-            "is_disabled": robot.is_disabled,
-            "expires_at": robot.expires_at,
-            "secrets": secrets.collect::<Vec<_>>(),
-        }))
-    }
 }
 
 /// A new secret. There is no `Debug`.

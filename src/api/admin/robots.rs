@@ -21,14 +21,15 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
-        account_rights::AccountRights, difference::Difference, permission::Permission,
-        precondition::Tagged as _, robot::login_name, secret::StoredSecret,
+        account_rights::AccountRights,
+        difference::Difference,
+        permission::Permission,
+        precondition::Tagged as _,
+        robot::{RobotShown, login_name},
+        secret::StoredSecret,
     },
     oci::AccountName,
-    registry::{
-        caller::Actor,
-        robots::{RobotOrder, RobotShown},
-    },
+    registry::{caller::Actor, robots::RobotOrder},
 };
 
 /// How long the old secrets stay good if nobody says: a day.

@@ -3,6 +3,8 @@
 mod accounts;
 mod keppel;
 mod openapi;
+mod peers;
 mod preconditions;
+mod puts;
 mod repositories;
 mod storage_migrate;

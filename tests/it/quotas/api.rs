@@ -90,7 +90,9 @@ async fn what_is_shown_can_be_sent_back_and_parts_can_be_left_out() {
         let status = answer.status().as_u16();
         (status, answer.json::<Value>().await.unwrap())
     };
-    assert_eq!(put(shown.clone()).await, (200, shown));
+    let mut same = shown.clone();
+    same["changes"] = json!([]);
+    assert_eq!(put(shown).await, (200, same));
     for (document, path) in [
         (json!({ "byte": { "limit": 1 } }), "$.byte"),
         (json!({ "bytes": { "limit": -1 } }), "$.bytes.limit"),
@@ -104,6 +106,43 @@ async fn what_is_shown_can_be_sent_back_and_parts_can_be_left_out() {
         assert_eq!(status, 422, "{document}");
         assert_eq!(problem["path"], path, "{problem}");
     }
+}
+
+#[tokio::test]
+async fn orders_side_by_side_keep_what_they_do_not_name() {
+    let registry = start().await;
+    let second = registry.second_node().await;
+    // The auth tenant `fresh` has no book before the first order.
+    let fresh = "/api/v1/auth-tenants/fresh/quota";
+    for path in [fresh, TENANT, ACCOUNT] {
+        for round in 1..=10 {
+            tokio::join!(
+                registry.limit(path, "bytes", round),
+                second.limit(path, "manifests", round),
+                registry.limit(path, "repositories", round),
+            );
+            let quota = registry.quota(path).await;
+            for resource in ["bytes", "manifests", "repositories"] {
+                assert_eq!(quota[resource]["limit"], round, "{path} {resource}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_used_does_not_change_the_tag_of_a_quota() {
+    let registry = start().await;
+    let tag = async |path: &str| registry.get(path).await.headers()["etag"].clone();
+    let before = [tag(ACCOUNT).await, tag(TENANT).await];
+    registry.push_image("demo/app", "v1", 1).await;
+    assert_eq!([tag(ACCOUNT).await, tag(TENANT).await], before);
+    // A dry run shows what is used and makes no limits of its own.
+    let dry = format!("{TENANT}?dry_run=true");
+    let answer = registry.limit(&dry, "manifests", 7).await;
+    assert_eq!(answer["manifests"], json!({ "limit": 7, "used": 1 }));
+    let change = json!({ "path": "$.manifests.limit", "before": null, "after": 7 });
+    assert_eq!(answer["changes"], json!([change]));
+    assert_eq!(tag(TENANT).await, before[1]);
 }
 
 #[tokio::test]
