@@ -1,5 +1,15 @@
 //! `/api/v1/.../quota`, and the metrics.
 
+use std::time::{Duration, Instant};
+
+use diesel::RunQueryDsl as _;
+use kontor::{
+    db::{
+        Conn,
+        quotas::{book_lock, limits_set},
+    },
+    model::quota::{BookKind, Limits, Resource},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -127,6 +137,35 @@ async fn orders_side_by_side_keep_what_they_do_not_name() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_order_keeps_what_one_before_it_sets_while_it_waits() {
+    let registry = start().await;
+    let (held, is_held) = tokio::sync::oneshot::channel();
+    let first = registry.db.write(move |conn| {
+        book_lock(conn, BookKind::AuthTenant, "demo")?;
+        held.send(()).unwrap();
+        // On PostgreSQL, until the other waits for the row. SQLite has one writer: there it cannot even begin.
+        let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Conn::Postgres(c) = &mut *conn
+            && diesel::sql_query(waiting).execute(c)? == 0
+        {
+            assert!(Instant::now() < deadline, "nobody waits");
+        }
+        let limits = Limits::default().with(Resource::Bytes, Some(5));
+        limits_set(conn, (BookKind::AuthTenant, "demo"), Some(&limits))
+    });
+    let second = async {
+        is_held.await.unwrap();
+        registry.limit(TENANT, "manifests", 7).await
+    };
+    let (first, _) = tokio::join!(first, second);
+    first.unwrap();
+    let quota = registry.quota(TENANT).await;
+    assert_eq!(quota["bytes"]["limit"], 5);
+    assert_eq!(quota["manifests"]["limit"], 7);
 }
 
 #[tokio::test]
