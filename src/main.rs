@@ -11,6 +11,7 @@ use kontor::cli::{
     audit::{self, AuditCommand},
     explain::{self, ExplainArgs},
     help_files,
+    jobs::{self, JobsCommand},
     login::{self, LoginArgs},
     policy::{self, PolicyCommand},
     quota::{self, QuotaCommand},
@@ -78,6 +79,13 @@ enum Command {
         server: Server,
         #[command(subcommand)]
         command: TagCommand,
+    },
+    /// Look at the registry's jobs and have them look at everything now.
+    Jobs {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: JobsCommand,
     },
     /// Look at the policies of accounts and replace them.
     Policy {
@@ -174,6 +182,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Account { server, command } => account::run(&server, command).await,
         Command::Repo { server, command } => repo::run(&server, command).await,
         Command::Tag { server, command } => tag::run(&server, command).await,
+        Command::Jobs { server, command } => jobs::run(&server, command).await,
         Command::Policy { server, command } => policy::run(&server, command).await,
         Command::Quota { server, command } => quota::run(&server, command).await,
         Command::Explain { server, question } => explain::run(&server, &question).await,

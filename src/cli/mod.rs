@@ -21,6 +21,7 @@ mod document;
 mod exit_code;
 pub mod explain;
 pub mod help_files;
+pub mod jobs;
 pub mod login;
 mod openstack;
 pub mod output;
