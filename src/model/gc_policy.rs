@@ -1,7 +1,7 @@
 //! GC policies: which images of an account are to be deleted by themselves, and which are not.
 //!
-//! This is what a policy may say. Nothing carries it out yet: policies are checked, stored and shown. The order in an
-//! account's list is their priority: the first that matches an image counts.
+//! This is what a policy may say; what follows for the images of a repository is in `gc_plan.rs`. The order in an account's
+//! list is their priority: the first that matches an image counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum GcAction {
     Protect,
 }
 
-/// A time of an image.
+/// What images are ordered by: a time, or a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GcTime {
@@ -27,6 +27,8 @@ pub enum GcTime {
     PushedAt,
     /// When it was last pulled; the beginning of 1970 if it never was.
     LastPulledAt,
+    /// No time but the version in a tag, by the precedence of Semantic Versioning 2.0.0. With `oldest` and `newest` only.
+    Semver,
 }
 
 /// A unit of an age.
@@ -67,7 +69,7 @@ const MAX_AGE_SECONDS: u64 = 1000 * 365 * 24 * 60 * 60;
 
 impl Age {
     /// The age in seconds; `None` if it is too large for that.
-    fn seconds(self) -> Option<u64> {
+    pub(super) fn seconds(self) -> Option<u64> {
         let unit = match self.unit {
             AgeUnit::Seconds => 1,
             AgeUnit::Minutes => 60,
@@ -84,7 +86,7 @@ impl Age {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeConstraint {
-    /// The time.
+    /// The time, or the version.
     pub on: GcTime,
     /// So many of the oldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +128,7 @@ pub struct GcPolicy {
 }
 
 impl GcPolicy {
-    fn about(&self) -> PolicyMatch<'_> {
+    pub(super) fn about(&self) -> PolicyMatch<'_> {
         PolicyMatch {
             match_repository: &self.match_repository,
             except_repository: self.except_repository.as_deref(),
@@ -188,6 +190,12 @@ impl TimeConstraint {
             };
             return Err(InvalidField::new(format!("{name}.value"), reason));
         }
+        if self.on == GcTime::Semver
+            && let Some((name, _)) = ages.iter().find(|(_, age)| age.is_some())
+        {
+            let reason = format!("a version has no age: {name} needs pushed_at or last_pulled_at");
+            return Err(InvalidField::new("on", reason));
+        }
         let counts = counts
             .into_iter()
             .map(|(name, count)| (name, count.is_some()));
@@ -222,6 +230,7 @@ mod tests {
             json!({"match_repository": ".*", "time_constraint": {"on": "pushed_at", "newest": 10}, "action": "protect"}),
             json!({"match_repository": ".*",
                 "time_constraint": {"on": "pushed_at", "newer_than": {"value": 1, "unit": "y"}}, "action": "protect"}),
+            json!({"match_repository": ".*", "time_constraint": {"on": "semver", "newest": 3}, "action": "protect"}),
         ] {
             let policy: GcPolicy = serde_json::from_value(document.clone()).unwrap();
             assert_eq!(policy.validate(), Ok(()), "{document}");
@@ -257,6 +266,18 @@ mod tests {
             (
                 timed(json!({"on": "pushed_at", "newest": 1}), "delete"),
                 "time_constraint.newest",
+            ),
+            (
+                timed(json!({"on": "semver", "newest": 1}), "delete"),
+                "time_constraint.newest",
+            ),
+            (timed(json!({"on": "semver"}), "protect"), "time_constraint"),
+            (
+                timed(
+                    json!({"on": "semver", "older_than": {"value": 1, "unit": "d"}}),
+                    "delete",
+                ),
+                "time_constraint.on",
             ),
             (
                 timed(json!({"on": "pushed_at", "newest": 0}), "protect"),
