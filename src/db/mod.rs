@@ -14,6 +14,7 @@ pub mod consistency;
 pub mod containers;
 pub mod content_checks;
 pub mod dialect;
+pub mod image_gc;
 pub mod listings;
 pub mod loose_objects;
 pub mod manifests;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
 use super::{
@@ -72,20 +73,33 @@ pub fn repo_hold(conn: &mut Conn, repo: &Repo) -> Result<AccountSettings> {
     Ok(settings)
 }
 
-/// The repository of that name, made if it is missing; `NAME_UNKNOWN` if its account is missing.
-pub fn repo_ensure(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
+/// The repository of that name, made if it is missing; `NAME_UNKNOWN` if its account is missing. If the account has GC
+/// policies, they are carried out in a new one from now on.
+pub fn repo_ensure(conn: &mut Conn, name: &FullRepoName, now: DateTime<Utc>) -> Result<Repo> {
     if let Some(repo) = repo_find(conn, name)? {
         return Ok(repo);
     }
-    let account = account_find(conn, &name.account)?;
-    if account.is_none_or(|account| account.is_deleting) {
+    if let Conn::Postgres(c) = conn {
+        // Whoever changes the policies comes before, or sees the new repository.
+        let held = accounts::table.find(name.account.as_str());
+        let _: Option<String> = held
+            .select(accounts::name)
+            .for_share()
+            .first(c)
+            .optional()?;
+    }
+    let account = account_find(conn, &name.account)?.filter(|account| !account.is_deleting);
+    let Some(account) = account else {
         let message = format!("there is no account {}; create it first", name.account);
         return Err(Error::with_message(Code::NameUnknown, message));
-    }
+    };
+    let has_policies = !account.settings.gc_policies.is_empty();
+    let next_gc_at = has_policies.then(|| now.naive_utc());
     on_backend!(conn, |c| diesel::insert_into(repos::table)
         .values((
             repos::account_name.eq(name.account.as_str()),
             repos::name.eq(name.repo.as_str()),
+            repos::next_gc_at.eq(next_gc_at),
         ))
         .on_conflict((repos::account_name, repos::name))
         .do_nothing()

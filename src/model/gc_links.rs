@@ -84,13 +84,13 @@ fn subject_of(tag: &Tag, by_tag: &HashMap<String, Place>) -> Option<Place> {
     names.filter_map(|name| by_tag.get(name)).next().copied()
 }
 
-/// Whether a tag says to be about the manifest.
-pub(super) fn is_about(tag: &Tag, subject: &Digest) -> bool {
+/// The tags that say to be about the manifest.
+pub fn tags_about(subject: &Digest) -> Vec<String> {
     let name = subject.fallback_tag();
-    let mut names = ABOUT_SUFFIXES
+    ABOUT_SUFFIXES
         .iter()
-        .filter_map(|suffix| tag.as_str().strip_suffix(suffix));
-    names.any(|tag| tag == name)
+        .map(|suffix| format!("{name}{suffix}"))
+        .collect()
 }
 
 /// What goes, given what may go once all that needs it goes, in such an order.

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use super::gc_links::tags_about;
 use super::{
-    gc_links::{Links, Place, doomed, is_about},
+    gc_links::{Links, Place, doomed},
     gc_match::{CompiledPolicy, Standing, compiled, decisions},
     gc_policy::{GcAction, GcPolicy},
     gc_status::{GcStatus, NumberedGcPolicy},
@@ -154,8 +155,11 @@ fn left_behind<'i>(image: &'i GcImage, links: (&[Place], &[Place])) -> Option<&'
     image.condemned_with.as_ref().filter(|with| match with {
         Condemned::Parent(_) => image.tags.is_empty(),
         Condemned::Subject(subject) => {
-            let is_about = |tag: &Tag| is_about(tag, subject);
-            image.tags.iter().all(is_about)
+            let about = tags_about(subject);
+            image
+                .tags
+                .iter()
+                .all(|tag| about.iter().any(|name| name == tag.as_str()))
         }
     })
 }

@@ -20,6 +20,7 @@ use crate::{
         },
         audit::audit_append,
         containers::container_note,
+        image_gc::gc_schedule,
     },
     error::{Code, Error, Result},
     model::{
@@ -282,7 +283,10 @@ impl Registry {
         wanted: Account,
         condition: Precondition,
     ) -> Result<Account> {
-        let event = self.event(who, AuditAction::AccountUpdate);
+        let (event, at) = (
+            self.event(who, AuditAction::AccountUpdate),
+            self.clock.now(),
+        );
         self.write_and_revoke(move |conn| {
             let gone = || Error::with_message(Code::NotFound, "the account is gone");
             let account = account_lock(conn, &wanted.name)?;
@@ -297,6 +301,10 @@ impl Registry {
                 return Ok((account, Vec::new()));
             }
             account.version = account_update(conn, &account)?;
+            if account.settings.gc_policies != before.gc_policies {
+                let has_policies = !account.settings.gc_policies.is_empty();
+                gc_schedule(conn, &account.name, has_policies.then_some(at))?;
+            }
             let what = changed_members(&before, &account.settings);
             let event = event.on(&account).ended(AuditOutcome::Success, what);
             audit_append(conn, &event)?;

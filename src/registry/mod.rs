@@ -24,6 +24,7 @@ mod delete_blob;
 mod delete_manifest;
 pub mod explain;
 mod health;
+pub mod image_gc;
 pub mod info;
 mod janitor_times;
 pub mod jobs;

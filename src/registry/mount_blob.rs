@@ -40,13 +40,14 @@ impl Registry {
                 continue;
             }
             let (name, digest) = (access.name().clone(), digest.clone());
-            let keep_until = self.blob_times().keep_until;
+            let times = self.blob_times();
+            let (now, keep_until) = (times.now, times.keep_until);
             let event = self.repo_event(access, AuditAction::BlobMount).of(&digest);
             let event = event.named(from.to_string());
             let is_mounted = self
                 .db
                 .write(move |conn| {
-                    let target = repo_ensure(conn, &name)?;
+                    let target = repo_ensure(conn, &name, now)?;
                     target.account.settings.refuse_in_maintenance()?;
                     let is_mounted = blob_mount_from(conn, &from, &target, (&digest, keep_until))?;
                     if is_mounted {

@@ -45,7 +45,7 @@ impl Registry {
         let (name, now) = (access.name().clone(), self.clock.now());
         self.db
             .write(move |conn| {
-                let repo = repo_ensure(conn, &name)?;
+                let repo = repo_ensure(conn, &name, now)?;
                 repo.account.settings.refuse_in_maintenance()?;
                 upload_insert(conn, id, &repo, &Hasher::new(algorithm), now)
             })
@@ -167,9 +167,9 @@ impl Registry {
         digest: &Digest,
         payload: Payload,
     ) -> Result<()> {
-        let name = access.name().clone();
+        let (name, now) = (access.name().clone(), self.clock.now());
         let repo = self.db.write(move |conn| {
-            let repo = repo_ensure(conn, &name)?;
+            let repo = repo_ensure(conn, &name, now)?;
             repo.account.settings.refuse_in_maintenance()?;
             Ok(repo)
         });

@@ -75,11 +75,11 @@ impl Registry {
         }
         let digest = self.digest_of(&upload)?;
         let manifest = Manifest::parse(&upload.content, upload.content_type.as_deref())?;
-        let (name, wanted) = (access.name().clone(), digest.clone());
+        let (name, wanted, now) = (access.name().clone(), digest.clone(), self.clock.now());
         let (repo, is_known) = self
             .db
             .write(move |conn| {
-                let repo = repo_ensure(conn, &name)?;
+                let repo = repo_ensure(conn, &name, now)?;
                 repo.account.settings.refuse_in_maintenance()?;
                 let is_known = manifest_exists(conn, repo.id, &wanted)?;
                 Ok((repo, is_known))

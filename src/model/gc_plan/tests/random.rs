@@ -29,7 +29,7 @@ fn random_images(numbers: &mut Numbers) -> Vec<GcImage> {
     let tags = ["v1.0.0", "v1.2", "2.0.0-rc1", "dev", "latest"];
     let mut images: Vec<GcImage> = Vec::new();
     for name in &names[..count] {
-        let mut made = image(name, &[]).pushed(numbers.below(8) as i64 * 300);
+        let mut made = image(name, &[]).pushed(300 + numbers.below(8) as i64 * 300);
         if numbers.one_in(3) {
             made = made.pulled(numbers.below(8) as i64 * 300);
         }
@@ -92,32 +92,56 @@ fn random_policy(numbers: &mut Numbers) -> Value {
 struct Naive<'a> {
     images: &'a [GcImage],
     policies: Vec<GcPolicy>,
+    /// What each image is about, by its digest.
+    subjects: BTreeMap<Digest, Vec<&'a GcImage>>,
+    recent: BTreeSet<Digest>,
 }
 
-impl Naive<'_> {
-    fn parents(&self, of: &GcImage) -> Vec<&GcImage> {
-        self.images
+impl<'a> Naive<'a> {
+    fn new(images: &'a [GcImage], policies: Vec<GcPolicy>) -> Self {
+        let mut naive = Self {
+            images,
+            policies,
+            subjects: BTreeMap::new(),
+            recent: BTreeSet::new(),
+        };
+        for image in images {
+            let subjects = naive.find_subjects(image);
+            naive.subjects.insert(image.digest.clone(), subjects);
+        }
+        let is_recent = |image: &&GcImage| naive.is_recent(image);
+        naive.recent = images
             .iter()
+            .filter(is_recent)
+            .map(|image| image.digest.clone())
+            .collect();
+        naive
+    }
+
+    fn parents(&self, of: &GcImage) -> Vec<&'a GcImage> {
+        let images = self.images.iter();
+        images
             .filter(|other| other.children.contains(&of.digest))
             .collect()
     }
 
-    fn subjects(&self, of: &GcImage) -> Vec<&GcImage> {
-        let mut found: Vec<&GcImage> = self
-            .images
-            .iter()
-            .filter(|other| of.subject.as_ref() == Some(&other.digest))
-            .collect();
+    fn subjects(&self, of: &GcImage) -> &[&'a GcImage] {
+        &self.subjects[&of.digest]
+    }
+
+    fn find_subjects(&self, of: &GcImage) -> Vec<&'a GcImage> {
+        let is_subject = |other: &&GcImage| of.subject.as_ref() == Some(&other.digest);
+        let mut found: Vec<&GcImage> = self.images.iter().filter(is_subject).collect();
         let by_tag = |tag: &Tag| {
             self.images.iter().find(|other| {
                 let name = other.digest.as_str().replace(':', "-");
-                [
+                let names = [
                     name.clone(),
                     format!("{name}.sig"),
                     format!("{name}.att"),
                     format!("{name}.sbom"),
-                ]
-                .contains(&tag.to_string())
+                ];
+                names.contains(&tag.to_string())
             })
         };
         let by_tags: Vec<_> = of.tags.iter().map(by_tag).collect();
@@ -128,13 +152,13 @@ impl Naive<'_> {
     }
 
     fn is_recent(&self, image: &GcImage) -> bool {
-        let about = self.images.iter().filter(|other| {
+        let is_about = |other: &&GcImage| {
             self.subjects(other)
                 .iter()
                 .any(|subject| subject.digest == image.digest)
-        });
-        now() - image.pushed_at < TimeDelta::minutes(10)
-            || about.into_iter().any(|other| self.is_recent(other))
+        };
+        let mut about = self.images.iter().filter(is_about);
+        now() - image.pushed_at < TimeDelta::minutes(10) || about.any(|other| self.is_recent(other))
     }
 
     fn is_counted(&self, image: &GcImage) -> bool {
@@ -191,7 +215,7 @@ impl Naive<'_> {
 
     /// What the policies before `end` say.
     fn decision_before(&self, image: &GcImage, end: usize) -> Option<(usize, GcAction)> {
-        if self.is_recent(image) {
+        if self.recent.contains(&image.digest) {
             return None;
         }
         let number = (0..end).find(|number| self.matches(*number, image))?;
@@ -264,7 +288,7 @@ impl Naive<'_> {
                 .iter()
                 .all(|other| doomed.contains(&other.digest.to_string()))
         };
-        if self.is_recent(image) || !all_go(&parents) || !all_go(&subjects) {
+        if self.recent.contains(&image.digest) || !all_go(&parents) || !all_go(subjects) {
             return false;
         }
         if !subjects.is_empty() {
@@ -292,10 +316,8 @@ fn random_repositories_are_decided_as_the_words_say() {
             ..Case::default()
         };
         let outcome = case.outcome();
-        let naive = Naive {
-            images: &case.images,
-            policies: serde_json::from_value(case.policies.clone()).unwrap(),
-        };
+        let policies = serde_json::from_value(case.policies.clone()).unwrap();
+        let naive = Naive::new(&case.images, policies);
         let expected = naive.doomed();
         for (image, word) in case.images.iter().zip(&outcome) {
             let goes = word.starts_with("delete") || word.starts_with("with");
@@ -329,7 +351,7 @@ fn random_repositories_are_decided_as_the_words_say() {
         "with parent",
     ] {
         assert!(
-            seen.get(rule).is_some_and(|count| *count > 20),
+            seen.get(rule).is_some_and(|count| *count > 10),
             "{rule}: {seen:?}"
         );
     }
