@@ -177,6 +177,10 @@ fn admin_routes(config: &mut web::ServiceConfig) {
                 .delete(accounts::delete),
         )
         .service(Endpoint::admin("/api/v1/accounts/{account}/explain").get(explain::get))
+        .service(Endpoint::admin("/api/v1/accounts/{account}/gc/preview").post(admin::gc::preview))
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/blobs/{digest}").get(admin::blobs::get),
+        )
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/storage/migrate")
                 .get(storage_migrate::get)

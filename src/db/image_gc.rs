@@ -95,15 +95,6 @@ pub fn gc_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
     Ok(at.flatten().map(|at| at.and_utc()))
 }
 
-/// How many images a repository has.
-pub fn gc_image_count(conn: &mut Conn, repo_id: i64) -> Result<u64> {
-    let count: i64 = manifests::table
-        .filter(manifests::repo_id.eq(repo_id))
-        .count()
-        .get_result(conn)?;
-    Ok(as_u64(count))
-}
-
 /// All images of a repository by digest, each with its status as it is stored.
 pub fn gc_images(conn: &mut Conn, repo_id: i64) -> Result<Vec<(GcImage, Option<String>)>> {
     type Row = (

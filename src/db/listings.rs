@@ -129,14 +129,9 @@ pub fn manifest_summaries(
     after: &str,
     limit: i64,
 ) -> Result<(Vec<ManifestSummary>, bool)> {
-    type Row = (
-        String,
-        String,
-        i64,
-        NaiveDateTime,
-        Option<NaiveDateTime>,
-        Option<String>,
-    );
+    type Times = (NaiveDateTime, Option<NaiveDateTime>);
+    type Found = (Option<String>, Option<String>);
+    type Row = (String, String, i64, Times, Found);
     let own_size = sql::<BigInt>("CAST(LENGTH(manifests.content) AS BIGINT)");
     let rows: Vec<Row> = manifests::table
         .filter(manifests::repo_id.eq(repo_id))
@@ -147,9 +142,8 @@ pub fn manifest_summaries(
             manifests::digest,
             manifests::media_type,
             own_size,
-            manifests::pushed_at,
-            manifests::last_pulled_at,
-            manifests::validation_error,
+            (manifests::pushed_at, manifests::last_pulled_at),
+            (manifests::validation_error, manifests::gc_status),
         ))
         .load(conn)?;
     let Some(((first, ..), (last, ..))) = rows.first().zip(rows.last()) else {
@@ -172,7 +166,8 @@ pub fn manifest_summaries(
         .load(conn)?;
     let (mut tags_of, cut_at) = tags_by_digest(tag_rows)?;
     let mut summaries = Vec::with_capacity(rows.len());
-    for (digest, media_type, own_size, pushed_at, last_pulled_at, validation_error) in rows {
+    for (digest, media_type, own_size, (pushed_at, last_pulled_at), found) in rows {
+        let (validation_error, gc_status) = found;
         let has_more_tags = cut_at.as_ref() == Some(&digest);
         if has_more_tags && !summaries.is_empty() {
             return Ok((summaries, true));
@@ -187,6 +182,8 @@ pub fn manifest_summaries(
             last_pulled_at: last_pulled_at.map(|at| at.and_utc()),
             has_more_tags,
             validation_error,
+            // A node of a newer version may have written what this one does not know.
+            gc_status: gc_status.and_then(|status| serde_json::from_str(&status).ok()),
         });
         if has_more_tags {
             return Ok((summaries, true));

@@ -148,6 +148,23 @@ pub fn repos_delete(conn: &mut Conn, account: &AccountName) -> Result<()> {
     Ok(())
 }
 
+/// Up to `limit` repositories of an account, by name after `after`.
+pub fn repo_names(
+    conn: &mut Conn,
+    account: &AccountName,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<RepoName>> {
+    let names: Vec<String> = repos::table
+        .filter(repos::account_name.eq(account.as_str()))
+        .filter(repos::name.gt(after))
+        .order(repos::name)
+        .limit(limit)
+        .select(repos::name)
+        .load(conn)?;
+    names.iter().map(|name| stored(name)).collect()
+}
+
 /// Holds a repository until the transaction ends: nothing new can refer to it.
 pub fn repo_lock(conn: &mut Conn, repo_id: i64) -> Result<()> {
     let query = repos::table.find(repo_id).select(repos::id);

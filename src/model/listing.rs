@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::gc_status::GcStatus;
 use crate::oci::Digest;
 
 /// The part of a list that is asked for.
@@ -47,6 +48,8 @@ pub struct ManifestSummary {
     pub has_more_tags: bool,
     /// What was wrong with it when it was last looked at.
     pub validation_error: Option<String>,
+    /// What the last run of the account's GC policies made of it.
+    pub gc_status: Option<GcStatus>,
 }
 
 /// A tag in a list.

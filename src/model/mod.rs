@@ -5,6 +5,7 @@ pub mod account_rights;
 pub mod audit;
 pub mod audit_chain;
 mod compiled;
+pub mod blob_needs;
 pub mod difference;
 pub mod expression;
 mod gc_links;

@@ -67,7 +67,14 @@ impl Registry {
             .db
             .read(move |conn| {
                 let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;
-                manifest_summaries(conn, repo.id, &after, rows)
+                let (mut manifests, is_cut) = manifest_summaries(conn, repo.id, &after, rows)?;
+                if repo.account.settings.gc_policies.is_empty() {
+                    // What a run has found when there were policies means nothing any more.
+                    for manifest in &mut manifests {
+                        manifest.gc_status = None;
+                    }
+                }
+                Ok((manifests, is_cut))
             })
             .await?;
         let mut page = Page::cut(manifests, limit);

@@ -4,7 +4,9 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod blobs;
 pub mod explain;
+pub mod gc;
 pub mod info;
 pub mod jobs;
 pub mod login_providers;
@@ -84,8 +86,28 @@ pub(super) async fn document<T: DeserializeOwned>(
     api: &Api,
     limit_bytes: usize,
 ) -> Result<T> {
+    document_of(&read(payload, api, limit_bytes).await?)
+}
+
+/// The JSON document that a client sends, if it sends one.
+async fn optional_document<T: DeserializeOwned>(
+    payload: web::Payload,
+    api: &Api,
+    limit_bytes: usize,
+) -> Result<Option<T>> {
+    let body = read(payload, api, limit_bytes).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    document_of(&body).map(Some)
+}
+
+async fn read(payload: web::Payload, api: &Api, limit_bytes: usize) -> Result<web::Bytes> {
     let limit = (limit_bytes, Code::PayloadTooLarge);
-    let body = body::whole(payload, api.idle_timeout, limit).await?;
+    body::whole(payload, api.idle_timeout, limit).await
+}
+
+fn document_of<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     // PostgreSQL cannot store it, and nobody needs it.
     if body.windows(NUL.len()).any(|bytes| bytes == NUL) {
         return Err(Error::field("", "the document has a character \\u0000"));
@@ -94,7 +116,7 @@ pub(super) async fn document<T: DeserializeOwned>(
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::field("", "the document must be an object"));
     }
-    let mut json = serde_json::Deserializer::from_slice(&body);
+    let mut json = serde_json::Deserializer::from_slice(body);
     // Says which member is wrong.
     let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         if error.inner().is_data() {

@@ -14,7 +14,10 @@ use crate::{
         render::Problem,
     },
     error::{Code, Result},
-    model::listing::{ManifestSummary, RepoSummary, TagSummary},
+    model::{
+        gc_status::GcStatus,
+        listing::{ManifestSummary, RepoSummary, TagSummary},
+    },
     oci::Reference,
 };
 
@@ -85,6 +88,8 @@ struct ManifestView {
     /// What was wrong with it, or with what it needs, when it was last looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     validation_error: Option<String>,
+    /// What the last run of the account's GC policies made of it; `null` before the first and without policies.
+    gc_status: Option<GcStatus>,
 }
 
 impl From<ManifestSummary> for ManifestView {
@@ -98,6 +103,7 @@ impl From<ManifestSummary> for ManifestView {
             tags: manifest.tags.into_iter().map(Into::into).collect(),
             has_more_tags: manifest.has_more_tags,
             validation_error: manifest.validation_error,
+            gc_status: manifest.gc_status,
         }
     }
 }

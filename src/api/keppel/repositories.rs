@@ -12,7 +12,10 @@ use crate::{
         render::PlainError,
     },
     error::{Code, Result},
-    model::listing::{ManifestSummary, RepoSummary, TagSummary},
+    model::{
+        gc_status::GcStatus,
+        listing::{ManifestSummary, RepoSummary, TagSummary},
+    },
     oci::Reference,
 };
 
@@ -55,7 +58,25 @@ fn manifest(manifest: &ManifestSummary) -> Value {
     if !tags.is_empty() {
         shown["tags"] = json!(tags);
     }
+    if let Some(status) = manifest.gc_status.as_ref().and_then(gc_status) {
+        shown["gc_status"] = status;
+    }
     shown
+}
+
+/// A GC status as far as Keppel has a word for it.
+fn gc_status(status: &GcStatus) -> Option<Value> {
+    Some(match status {
+        GcStatus::ProtectedByRecentUpload => json!({ "protected_by_recent_upload": true }),
+        GcStatus::ProtectedByParent { parent } => json!({ "protected_by_parent": parent }),
+        GcStatus::ProtectedBySubject { subject } => json!({ "protected_by_subject": subject }),
+        GcStatus::ProtectedByPolicy { policy, .. } => json!({ "protected_by_policy": policy }),
+        GcStatus::Kept { relevant_policies } => {
+            let policies = relevant_policies.iter().map(|policy| &policy.policy);
+            json!({ "relevant_policies": policies.collect::<Vec<_>>() })
+        }
+        _ => return None,
+    })
 }
 
 /// A list; `truncated` is there only if there is more.
