@@ -8,8 +8,8 @@
 pub mod accounts;
 pub mod audit;
 pub mod blob_mounts;
-pub mod blob_put;
 pub mod blob_needs;
+pub mod blob_put;
 pub mod blobs;
 pub mod consistency;
 pub mod containers;

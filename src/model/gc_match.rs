@@ -42,7 +42,8 @@ type Decision = Option<(usize, GcAction)>;
 /// The policies that are about the repository.
 pub(super) fn compiled<'a>(input: &GcInput<'a>) -> Vec<CompiledPolicy<'a>> {
     let policies = input.policies.iter().enumerate();
-    let policies = policies.filter(|(_, policy)| policy.about().has_repository(input.repo));
+    let policies =
+        policies.filter(|(_, policy)| policy.about().has_repository(input.owner, input.repo));
     policies
         .map(|(number, policy)| CompiledPolicy {
             number,

@@ -67,6 +67,8 @@ pub struct GcHold {
 /// A repository at a moment, and the rules for it.
 #[derive(Debug, Clone, Copy)]
 pub struct GcInput<'a> {
+    /// The auth tenant whose patterns these are.
+    pub owner: &'a str,
     /// The name inside the account.
     pub repo: &'a RepoName,
     /// All of its images.
@@ -125,7 +127,8 @@ fn safe(input: &GcInput<'_>, links: &Links) -> Vec<Option<Verdict>> {
         let tag_hold = image.tags.iter().filter_map(|tag| tag_holds.get(tag)).max();
         let hold = repo_hold.max(tag_hold.copied()).map(Verdict::Hold);
         let blocked = || {
-            let by = |tag| blocking_policy(input.tag_policies, TagChange::Delete, input.repo, tag);
+            let policies = (input.owner, input.tag_policies);
+            let by = |tag| blocking_policy(policies, TagChange::Delete, input.repo, tag);
             image.tags.iter().find_map(by).map(Verdict::TagPolicy)
         };
         found.push(hold.or_else(blocked));

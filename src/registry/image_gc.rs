@@ -87,6 +87,7 @@ impl GcRepo {
     pub(super) fn plan(&self) -> GcPlan<'_> {
         let settings = &self.repo.account.settings;
         GcPlan::new(GcInput {
+            owner: &self.repo.account.auth_tenant_id,
             repo: &self.name,
             images: &self.images,
             policies: &settings.gc_policies,

@@ -79,6 +79,7 @@ impl Case {
         };
         let repo = "app".parse().unwrap();
         let plan = GcPlan::new(GcInput {
+            owner: "tests",
             repo: &repo,
             images: &self.images,
             policies: &policies,

@@ -1,5 +1,8 @@
 //! The jobs beside the requests. Each test runs those that it is about, when it wants them.
 
+mod blob_explain;
+mod gc_preview;
+mod image_gc;
 mod jobs;
 mod merge_chunks;
 mod sweeps;
@@ -7,10 +10,31 @@ mod validation;
 
 use chrono::TimeDelta;
 use kontor::model::job::Job;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::TestRegistry;
+use crate::support::{
+    TestRegistry,
+    image::{OCI_INDEX, OCI_MANIFEST, descriptor, digest},
+};
+
+/// A status and a document.
+async fn sent(request: RequestBuilder) -> (u16, Value) {
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// A policy that deletes what has the tag.
+fn deletes(match_tag: &str) -> Value {
+    json!({ "match_repository": ".*", "match_tag": match_tag, "action": "delete" })
+}
+
+/// The digest of a manifest as it was pushed.
+fn digest_of(manifest: &Value) -> String {
+    digest(&serde_json::to_vec(manifest).unwrap()).to_string()
+}
 
 impl TestRegistry {
     /// Does all that is due of a job, and says how many tasks that was.
@@ -49,5 +73,75 @@ impl TestRegistry {
         let report = self.registry.check(true).await.unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
         report.loose_objects
+    }
+
+    /// Moves the clock past the time in which nothing is deleted.
+    fn wait_out_recent(&self) {
+        self.clock.advance(TimeDelta::minutes(11));
+    }
+
+    /// Carries out the policies wherever it is due.
+    async fn gc(&self) {
+        while let Some(task) = self.registry.image_gc_claim().await.unwrap() {
+            self.registry.image_gc_run(task).await.unwrap();
+        }
+    }
+
+    /// The manifests of a repository of `demo`, by digest.
+    async fn listed(&self, repo: &str) -> Vec<Value> {
+        let path = format!("/api/v1/accounts/demo/repositories/{repo}/_manifests");
+        let (status, mut list) = sent(self.admin(Method::GET, &path)).await;
+        assert_eq!(status, 200, "{list}");
+        list["manifests"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap()
+    }
+
+    /// What the last run has made of a manifest; `None` if it is gone.
+    async fn gc_status(&self, repo: &str, digest: &str) -> Option<Value> {
+        let mut listed = self.listed(repo).await;
+        let found = listed
+            .iter_mut()
+            .find(|manifest| manifest["digest"] == digest);
+        found.map(|manifest| manifest["gc_status"].take())
+    }
+
+    /// Pushes an index of an image and an attestation as BuildKit makes it; gives the digests of the three.
+    async fn push_index(&self, repo: &str, tag: &str, seed: u64) -> [String; 3] {
+        let mut children = Vec::new();
+        for number in 0..2 {
+            let child = self.push_image(repo, "child", seed + 10 * number).await;
+            children.push(child);
+        }
+        let content = |child: &Value| serde_json::to_vec(child).unwrap();
+        let manifests: Vec<Value> = children
+            .iter()
+            .map(|child| descriptor(OCI_MANIFEST, &content(child)))
+            .collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
+        self.push_manifest(repo, tag, &index).await;
+        let path = format!(
+            "/api/v1/accounts/demo/repositories/{}/_tags/child",
+            &repo["demo/".len()..]
+        );
+        assert_eq!(sent(self.admin(Method::DELETE, &path)).await.0, 204);
+        [
+            digest_of(&index),
+            digest_of(&children[0]),
+            digest_of(&children[1]),
+        ]
+    }
+
+    /// Pushes something about a manifest; gives its digest.
+    async fn push_referrer(&self, repo: &str, subject: &Value, seed: u64) -> String {
+        let base = self.push_image(repo, "tmp", seed).await;
+        let mut referrer = base.clone();
+        referrer["subject"] = descriptor(OCI_MANIFEST, &serde_json::to_vec(subject).unwrap());
+        let digest = digest_of(&referrer);
+        self.push_manifest(repo, &digest, &referrer).await;
+        let path = format!("/v2/{repo}/manifests/{}", digest_of(&base));
+        assert_eq!(sent(self.admin(Method::DELETE, &path)).await.0, 202);
+        digest
     }
 }

@@ -242,6 +242,7 @@ fn what_goes_is_in_an_order_that_can_be_followed() {
     let repo = "app".parse().unwrap();
     let (tag_policies, holds) = ([], []);
     let input = GcInput {
+        owner: "tests",
         repo: &repo,
         images: &images,
         policies: &policies,
