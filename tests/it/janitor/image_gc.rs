@@ -1,12 +1,19 @@
 //! GC policies are carried out.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use kontor::db::image_gc::gc_due_since;
 use reqwest::Method;
 use serde_json::{Value, json};
+use storage_drivers::{Op, faulty::Gate};
+use tokio::task::JoinHandle;
 
 use super::{deletes, digest_of, sent};
-use crate::support::TestRegistry;
+use crate::support::{
+    TestRegistry,
+    image::{OCI_INDEX, OCI_MANIFEST, descriptor},
+};
 
 const REPO: &str = "demo/app";
 
@@ -116,7 +123,7 @@ async fn images_go_when_a_policy_says_so_and_the_trail_says_why() {
     .await;
     let events = trail["events"].as_array().unwrap();
     assert_eq!(events.len(), 1, "{trail}");
-    let event = &events[0];
+    let event = &events[0]["event"];
     assert_eq!(event["who"]["name"], "system:kontor");
     assert_eq!(event["target"]["digest"], json!(digest_of(&dev)));
     assert_eq!(event["target"]["tags"], json!(["dev"]));
@@ -257,7 +264,7 @@ async fn holds_and_tag_policies_stop_a_deletion() {
 }
 
 #[tokio::test]
-async fn an_index_of_a_thousand_and_more_images_is_read_in_pages() {
+async fn repositories_of_any_size_are_read_in_pages() {
     // More rows than one query reads, of tags, images and children alike.
     let registry = TestRegistry::start().await;
     registry.push_image(REPO, "v1", 1).await;
@@ -313,4 +320,130 @@ async fn an_index_of_a_thousand_and_more_images_is_read_in_pages() {
         .json(&order);
     let (_, answer) = sent(request).await;
     assert_eq!(answer["summary"]["deleted_images"], 5200);
+}
+
+/// Begins to carry out policies that delete all images `dev-...` and holds the run when the first of them is gone. Gives
+/// the run, what holds it, and the others in the order in which they are to go.
+async fn held_run(
+    registry: &TestRegistry,
+    count: u64,
+) -> (JoinHandle<()>, Gate, Vec<(String, Value)>) {
+    let mut images = Vec::new();
+    for number in 0..count {
+        let manifest = registry
+            .push_image(REPO, &format!("dev-{number}"), 10 * number)
+            .await;
+        images.push((digest_of(&manifest), manifest));
+    }
+    images.sort_by(|(a, _), (b, _)| a.cmp(b));
+    registry.wait_out_recent();
+    registry
+        .settings(json!({ "gc_policies": [deletes("dev-.*")] }))
+        .await;
+    let task = registry.registry.image_gc_claim().await.unwrap().unwrap();
+    let deletions = registry.faults.calls(Op::Delete);
+    let gate = registry.faults.hold(Op::Delete);
+    let node = Arc::clone(&registry.registry);
+    let run = tokio::spawn(async move { node.image_gc_run(task).await.unwrap() });
+    registry
+        .faults
+        .calls_reached(Op::Delete, deletions + 1)
+        .await;
+    (run, gate, images.split_off(1))
+}
+
+#[tokio::test]
+async fn what_has_changed_since_the_plan_stays() {
+    let registry = TestRegistry::start().await;
+    let (run, gate, images) = held_run(&registry, 8).await;
+    let digest = |place: usize| images[place].0.clone();
+    let now = registry.now().format("%Y-%m-%d %H:%M:%S").to_string();
+    let pulled = format!(
+        "UPDATE manifests SET last_pulled_at = '{now}' WHERE digest = '{}'",
+        digest(0)
+    );
+    registry.db.execute_for_tests(pulled).await.unwrap();
+    registry.push_manifest(REPO, "mine", &images[1].1).await;
+    let content = serde_json::to_vec(&images[2].1).unwrap();
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, &content)] });
+    registry.push_manifest(REPO, "index", &index).await;
+    let mut referrer = images[4].1.clone();
+    referrer["subject"] = descriptor(OCI_MANIFEST, &serde_json::to_vec(&images[3].1).unwrap());
+    registry
+        .push_manifest(REPO, &digest_of(&referrer), &referrer)
+        .await;
+    let signature = format!("{}.sig", digest(4).replace(':', "-"));
+    let mut signed = referrer.clone();
+    signed.as_object_mut().unwrap().remove("subject");
+    signed["annotations"] = json!({ "a": "signature" });
+    registry.push_manifest(REPO, &signature, &signed).await;
+    let hold = format!(
+        "INSERT INTO legal_holds (repo_id, tag, hold_until, reason, placed_by, placed_at)
+         SELECT repo_id, name, '2999-01-01 00:00:00', '', '', '{now}' FROM tags WHERE digest = '{}'",
+        digest(5)
+    );
+    assert_eq!(registry.db.execute_for_tests(hold).await.unwrap(), 1);
+    gate.open();
+    run.await.unwrap();
+    for place in 0..6 {
+        let status = registry.gc_status("app", &digest(place)).await;
+        assert_eq!(
+            status.map(|mut status| status["rule"].take()),
+            Some(json!("delete")),
+            "{place}"
+        );
+    }
+    assert_eq!(registry.gc_status("app", &digest(6)).await, None);
+    // The next run sees it all.
+    registry.clock.advance(TimeDelta::hours(2));
+    registry.gc().await;
+    let rule = |place: usize| {
+        let (registry, digest) = (&registry, digest(place));
+        async move {
+            registry
+                .gc_status("app", &digest)
+                .await
+                .map(|mut status| status["rule"].take())
+        }
+    };
+    assert_eq!(rule(2).await, Some(json!("protected_by_parent")));
+    assert_eq!(rule(5).await, Some(json!("protected_by_hold")));
+    for place in [0, 1, 3, 4] {
+        assert_eq!(rule(place).await, None, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_ends_when_the_account_changes() {
+    let registry = TestRegistry::start().await;
+    let (run, gate, images) = held_run(&registry, 3).await;
+    let policies = json!({ "gc_policies": [deletes("dev-.*")], "audit_pulls": true });
+    registry.settings(policies).await;
+    gate.open();
+    run.await.unwrap();
+    assert_eq!(registry.listed("app").await.len(), images.len());
+    // It is planned anew soon.
+    let due = due_since(&registry).await.unwrap() - registry.now();
+    assert!(due <= TimeDelta::seconds(66), "{due}");
+    registry.clock.advance(due);
+    registry.gc().await;
+    assert!(registry.listed("app").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_ends_when_its_lease_is_lost() {
+    let registry = TestRegistry::start().await;
+    let (run, gate, images) = held_run(&registry, 3).await;
+    // So slow that another node has taken the repository.
+    registry.clock.advance(TimeDelta::minutes(15));
+    let other = registry.registry.image_gc_claim().await.unwrap().unwrap();
+    gate.open();
+    run.await.unwrap();
+    assert_eq!(registry.listed("app").await.len(), images.len());
+    assert_eq!(
+        due_since(&registry).await,
+        Some(registry.now() + TimeDelta::minutes(15))
+    );
+    registry.registry.image_gc_run(other).await.unwrap();
+    assert!(registry.listed("app").await.is_empty());
 }
