@@ -26,6 +26,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{
+        account::Account,
         audit::{AuditAction, AuditEvent, AuditOutcome},
         gc_plan::{GcHold, GcImage, GcInput, GcPlan, tags_about},
         gc_status::GcStatus,
@@ -131,7 +132,7 @@ enum RunEnd {
 
 /// What became of an image that was to go.
 enum Deletion {
-    Deleted(Repo, LooseObject),
+    Deleted(Box<Account>, LooseObject),
     /// It is not what the plan saw. The next run decides.
     Changed,
     /// The account is not what the plan saw.
@@ -205,8 +206,8 @@ impl Registry {
             }
             let digest = doomed.digest.clone();
             match self.image_delete(task, doomed, planned.version).await? {
-                Deletion::Deleted(repo, object) => {
-                    self.objects_delete(&repo.account, vec![object]).await;
+                Deletion::Deleted(account, object) => {
+                    self.objects_delete(&account, vec![object]).await;
                     deleted += 1;
                 }
                 Deletion::Changed => {
@@ -282,7 +283,7 @@ fn image_remove(
         ManifestDelete::Missing | ManifestDelete::InUse { .. } => Ok(Deletion::Changed),
         ManifestDelete::Gone(object) => {
             audit_append(conn, &event.on(&repo.account))?;
-            Ok(Deletion::Deleted(repo, object))
+            Ok(Deletion::Deleted(Box::new(repo.account), object))
         }
     }
 }
