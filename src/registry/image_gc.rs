@@ -233,7 +233,10 @@ impl Registry {
             .db
             .write(move |conn| gc_put_off(conn, held, Some(until)))
             .await?;
-        task.lease = until;
+        // Only then: another node's lease may end at the same moment.
+        if is_ours {
+            task.lease = until;
+        }
         Ok(is_ours)
     }
 
