@@ -3,7 +3,8 @@
 //! A mount is used while a manifest of its repository needs the blob, or a deleted one that can come back. `is_used` says
 //! so and is changed by those who store and delete manifests, with the mount's row held; what it says only finds work:
 //! [`mounts_sweep`] looks for itself before it takes a mount away. A mount that is not used stays until `keep_until`, for
-//! somebody may be about to push a manifest. Rows are held in this order: blobs, manifests, mounts, books.
+//! somebody may be about to push a manifest. Rows are held in this order: account, repository, blobs, manifests and trash,
+//! mounts, books.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn,
-    blobs::blobs_remove,
+    blob_delete::blobs_remove,
     dialect::on_backend,
     loose_objects::LooseObject,
     schema::{blob_mounts, blobs, manifest_blob_refs, repos, trash_blob_refs},
@@ -214,6 +215,27 @@ fn mount_sweep(conn: &mut Conn, mount: (i64, i64), now: DateTime<Utc>) -> Result
         .find(mount)
         .filter(blob_mounts::keep_until.le(now.naive_utc()));
     Ok(diesel::delete(due).execute(conn)? == 1)
+}
+
+/// Takes mounts away whose blobs are held, if nobody needs or keeps them, and gives the blobs that cannot be reached any
+/// more. The numbers are in order.
+pub(super) fn mounts_drop(
+    conn: &mut Conn,
+    repo_id: i64,
+    blob_ids: &[i64],
+    now: DateTime<Utc>,
+) -> Result<Vec<i64>> {
+    let mut unmounted = Vec::new();
+    for blob_id in blob_ids {
+        if mount_sweep(conn, (repo_id, *blob_id), now)? {
+            let mounts = blob_mounts::table.filter(blob_mounts::blob_id.eq(blob_id));
+            let is_mounted: bool = diesel::select(diesel::dsl::exists(mounts)).get_result(conn)?;
+            if !is_mounted {
+                unmounted.push(*blob_id);
+            }
+        }
+    }
+    Ok(unmounted)
 }
 
 /// Since when the mount that is due for longest has been due.

@@ -10,16 +10,14 @@ use super::{
     accounts::AccountRow,
     as_u64,
     blob_mounts::mount_put,
-    dialect::on_backend,
     loose_objects::{LooseObject, loose_object_note},
-    quotas::quota_settle,
     repos::Repo,
-    schema::{accounts, blob_chunks, blob_mounts, blobs, manifest_blob_refs, repos},
+    schema::{accounts, blob_chunks, blob_mounts, blobs, repos},
     stored,
 };
 use crate::{
     error::Result,
-    model::{account::Account, quota::Amounts},
+    model::account::Account,
     oci::{AccountName, Digest, FullRepoName},
 };
 
@@ -194,99 +192,6 @@ pub fn blob_repos(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Re
         .filter(blobs::digest.eq(digest.as_str()))
         .order(repos::name)
         .select(repos::name)
-        .load(conn)?)
-}
-
-/// What became of a blob that was to be deleted.
-#[derive(Debug, PartialEq, Eq)]
-pub enum BlobDelete {
-    /// It could not be reached through the repository.
-    Missing,
-    /// A manifest of the repository needs it.
-    InUse {
-        /// One such manifest.
-        by: String,
-    },
-    /// It is gone from the repository.
-    Gone,
-    /// It was the last one that had it: the blob must go from the account, by [`blobs_remove`].
-    Unmounted(i64),
-}
-
-/// Takes a blob out of a repository. Whether it goes from the account, too, is the caller's to do, for the books of
-/// quotas come last in a transaction.
-pub fn blob_delete(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<BlobDelete> {
-    let Some((blob_id, _)) = blob_lock(conn, &repo.account.name, digest)? else {
-        return Ok(BlobDelete::Missing);
-    };
-    let user: Option<String> = manifest_blob_refs::table
-        .filter(manifest_blob_refs::repo_id.eq(repo.id))
-        .filter(manifest_blob_refs::blob_id.eq(blob_id))
-        .select(manifest_blob_refs::digest)
-        .first(conn)
-        .optional()?;
-    if let Some(by) = user {
-        return Ok(BlobDelete::InUse { by });
-    }
-    let mount = blob_mounts::table.find((repo.id, blob_id));
-    if diesel::delete(mount).execute(conn)? == 0 {
-        return Ok(BlobDelete::Missing);
-    }
-    let mounts: i64 = blob_mounts::table
-        .filter(blob_mounts::blob_id.eq(blob_id))
-        .count()
-        .get_result(conn)?;
-    Ok(match mounts {
-        0 => BlobDelete::Unmounted(blob_id),
-        _ => BlobDelete::Gone,
-    })
-}
-
-/// Removes blobs that no repository has any more, notes their objects as loose, and ends the transaction with the books
-/// of quotas.
-pub fn blobs_remove(
-    conn: &mut Conn,
-    account: &AccountName,
-    blob_ids: &[i64],
-    now: DateTime<Utc>,
-) -> Result<Vec<LooseObject>> {
-    let (mut objects, mut size_bytes) = (Vec::new(), 0);
-    for blob_id in blob_ids {
-        size_bytes += blob_remove(conn, (account, *blob_id), &mut objects, now)?;
-    }
-    let change = Amounts {
-        bytes: -size_bytes,
-        ..Amounts::default()
-    };
-    quota_settle(conn, account, &change)?;
-    Ok(objects)
-}
-
-/// Gives the size of what was removed.
-fn blob_remove(
-    conn: &mut Conn,
-    (account, blob_id): (&AccountName, i64),
-    objects: &mut Vec<LooseObject>,
-    now: DateTime<Utc>,
-) -> Result<i64> {
-    // A move gives chunks other objects; it must not pass between reading them and removing the blob.
-    blob_hold(conn, blob_id)?;
-    // Their rows go with the blob's.
-    objects.extend(chunks_loosen(conn, (account, blob_id), now)?);
-    let size_bytes: Option<i64> =
-        on_backend!(conn, |c| diesel::delete(blobs::table.find(blob_id))
-            .returning(blobs::size_bytes)
-            .get_result(c)
-            .optional())?;
-    Ok(size_bytes.unwrap_or(0))
-}
-
-/// The numbers of an account's blobs, for its deletion.
-pub fn blob_ids(conn: &mut Conn, account: &AccountName, limit: i64) -> Result<Vec<i64>> {
-    Ok(blobs::table
-        .filter(blobs::account_name.eq(account.as_str()))
-        .select(blobs::id)
-        .limit(limit)
         .load(conn)?)
 }
 

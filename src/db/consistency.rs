@@ -20,7 +20,7 @@ struct Finding {
 }
 
 /// Each finds rows that must not exist, and names them.
-const RULES: [(&str, &str); 6] = [
+const RULES: [(&str, &str); 8] = [
     (
         "the chunks of a blob add up to its size",
         "SELECT b.account_name || '/' || b.digest AS what FROM blobs b
@@ -45,6 +45,19 @@ const RULES: [(&str, &str); 6] = [
          JOIN repos r ON r.id = m.repo_id
          LEFT JOIN blob_mounts b ON b.repo_id = m.repo_id AND b.blob_id = m.blob_id
          WHERE b.blob_id IS NULL",
+    ),
+    (
+        "a blob that a manifest of the trash needs can be reached through its repository",
+        "SELECT r.account_name || '/' || r.name || '@' || m.digest AS what FROM trash_blob_refs m
+         JOIN repos r ON r.id = m.repo_id
+         LEFT JOIN blob_mounts b ON b.repo_id = m.repo_id AND b.blob_id = m.blob_id
+         WHERE b.blob_id IS NULL",
+    ),
+    (
+        "a manifest of a repository does not lie in its trash",
+        "SELECT r.account_name || '/' || r.name || '@' || m.digest AS what FROM manifests m
+         JOIN trash_manifests t ON t.repo_id = m.repo_id AND t.digest = m.digest
+         JOIN repos r ON r.id = m.repo_id",
     ),
     (
         "a blob lies in the account of every repository that has it",

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use storage_drivers::ObjectKey;
 use uuid::Uuid;
 
 use super::{
@@ -10,11 +9,11 @@ use super::{
     blob_mounts::{mounts_lock, mounts_release, mounts_use},
     blob_put::PushTimes,
     dialect::on_backend,
-    loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
-    quotas::quota_return_manifest,
+    loose_objects::loose_object_adopt,
     repos::Repo,
     schema::{accounts, manifest_blob_refs, manifest_manifest_refs, manifests, repos, tags},
     stored,
+    trash::{trash_blob_ids, trash_take},
 };
 use crate::{
     error::{Code, Error, Result},
@@ -135,14 +134,21 @@ pub struct NewManifest {
     pub children: Vec<Digest>,
 }
 
-/// Stores a manifest; `false` if the repository had it already, and then its object stays loose. The caller ends the
-/// transaction with [`super::quotas::quota_take_manifest`] if it was stored.
+/// A manifest was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted {
+    /// It lay in the trash, and was counted there with so many bytes.
+    pub trash_bytes: Option<i64>,
+}
+
+/// Stores a manifest, and takes it out of the trash; `None` if the repository had it already, and then its object stays
+/// loose. The caller ends the transaction with [`super::quotas::quota_take_manifest`] if it was stored.
 pub fn manifest_insert(
     conn: &mut Conn,
     repo: &Repo,
     manifest: &NewManifest,
     times: PushTimes,
-) -> Result<bool> {
+) -> Result<Option<Inserted>> {
     let digest = manifest.digest.as_str();
     let count = on_backend!(conn, |c| diesel::insert_into(manifests::table)
         .values((
@@ -160,7 +166,7 @@ pub fn manifest_insert(
         .do_nothing()
         .execute(c))?;
     if count == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     if loose_object_adopt(conn, manifest.object_id)?.is_none() {
         return Err(Error::from(Code::Swept));
@@ -183,101 +189,33 @@ pub fn manifest_insert(
             ))
             .execute(conn)?;
     }
+    // What is restored may need less than it did: then what it needed lies elsewhere now.
+    let mut kept_by_trash = trash_blob_ids(conn, repo.id, &[digest])?;
+    let trash_bytes = trash_take(conn, repo.id, &manifest.digest)?;
+    kept_by_trash.extend(&manifest.blob_ids);
+    let all: Vec<i64> = kept_by_trash.into_iter().collect();
+    mounts_lock(conn, repo.id, &all)?;
     mounts_use(conn, repo.id, &manifest.blob_ids, times.now)?;
-    Ok(true)
-}
-
-/// Points a tag at a manifest of the repository.
-pub fn tag_put(
-    conn: &mut Conn,
-    repo_id: i64,
-    tag: &str,
-    digest: &Digest,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    on_backend!(conn, |c| diesel::insert_into(tags::table)
-        .values((
-            tags::repo_id.eq(repo_id),
-            tags::name.eq(tag),
-            tags::digest.eq(digest.as_str()),
-            tags::pushed_at.eq(now.naive_utc()),
-        ))
-        .on_conflict((tags::repo_id, tags::name))
-        .do_update()
-        .set((
-            tags::digest.eq(digest.as_str()),
-            tags::pushed_at.eq(now.naive_utc())
-        ))
-        .execute(c))?;
-    Ok(())
-}
-
-/// What became of a manifest that was to be deleted.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ManifestDelete {
-    /// It is not there.
-    Missing,
-    /// An index of the repository lists it.
-    InUse {
-        /// One such index.
-        by: String,
-    },
-    /// It is gone, and its tags with it; the object is loose now.
-    Gone(LooseObject),
-}
-
-/// Deletes a manifest and its tags, unless an index needs it. Blobs that nothing else needs stay mounted until
-/// `keep_until`. It changes the books of quotas, so it comes last in a transaction.
-pub fn manifest_delete(
-    conn: &mut Conn,
-    repo: &Repo,
-    digest: &Digest,
-    (now, keep_until): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<ManifestDelete> {
-    let query = manifests::table.find((repo.id, digest.as_str())).select((
-        manifests::object_id,
-        manifests::storage,
-        diesel::dsl::sql::<diesel::sql_types::BigInt>("CAST(LENGTH(content) AS BIGINT)"),
-    ));
-    // An index that is being stored holds its children; this waits for it.
-    let row: Option<(String, String, i64)> = match conn {
-        Conn::Postgres(c) => query.for_update().first(c).optional()?,
-        Conn::Sqlite(c) => query.first(c).optional()?,
-    };
-    let Some((object_id, storage, size_bytes)) = row else {
-        return Ok(ManifestDelete::Missing);
-    };
-    let parent: Option<String> = manifest_manifest_refs::table
-        .filter(manifest_manifest_refs::repo_id.eq(repo.id))
-        .filter(manifest_manifest_refs::child_digest.eq(digest.as_str()))
-        .filter(manifest_manifest_refs::parent_digest.ne(digest.as_str()))
-        .select(manifest_manifest_refs::parent_digest)
-        .first(conn)
-        .optional()?;
-    if let Some(by) = parent {
-        return Ok(ManifestDelete::InUse { by });
+    if trash_bytes.is_some() {
+        mounts_release(conn, repo.id, &all, times.keep_until)?;
     }
-    let blob_ids = manifest_blob_ids(conn, repo.id, digest)?;
-    mounts_lock(conn, repo.id, &blob_ids)?;
-    diesel::delete(manifests::table.find((repo.id, digest.as_str()))).execute(conn)?;
-    mounts_release(conn, repo.id, &blob_ids, keep_until)?;
-    let object = LooseObject {
-        key: ObjectKey::Manifest(stored(&object_id)?),
-        storage,
-    };
-    loose_object_note(conn, &repo.account.name, &object, now)?;
-    quota_return_manifest(conn, repo, (digest, size_bytes))?;
-    Ok(ManifestDelete::Gone(object))
+    Ok(Some(Inserted { trash_bytes }))
 }
 
-/// The blobs that a manifest needs, by number and in order.
-fn manifest_blob_ids(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result<Vec<i64>> {
-    Ok(manifest_blob_refs::table
-        .filter(manifest_blob_refs::repo_id.eq(repo_id))
-        .filter(manifest_blob_refs::digest.eq(digest.as_str()))
-        .order(manifest_blob_refs::blob_id)
-        .select(manifest_blob_refs::blob_id)
-        .load(conn)?)
+/// Gives a manifest the times that it had before it was deleted.
+pub fn manifest_set_times(
+    conn: &mut Conn,
+    (repo_id, digest): (i64, &Digest),
+    pushed_at: DateTime<Utc>,
+    last_pulled_at: Option<DateTime<Utc>>,
+) -> Result<()> {
+    diesel::update(manifests::table.find((repo_id, digest.as_str())))
+        .set((
+            manifests::pushed_at.eq(pushed_at.naive_utc()),
+            manifests::last_pulled_at.eq(last_pulled_at.map(|at| at.naive_utc())),
+        ))
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Up to `limit` manifests whose subject is `subject`, or that the referrers fallback tag lists, by

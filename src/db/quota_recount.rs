@@ -39,11 +39,12 @@ fn account_count(conn: &mut Conn, account: &AccountName) -> Result<Amounts> {
         format!("(SELECT CAST(COALESCE(SUM({what}), 0) AS BIGINT) FROM {of})")
     };
     let query = format!(
-        "SELECT {} + {} AS bytes, {} + {} AS reserved_bytes,
+        "SELECT {} + {} + {} AS bytes, {} + {} AS reserved_bytes,
          (SELECT COUNT(*) FROM manifests {of_repos}) AS manifests,
          (SELECT COUNT(DISTINCT repo_id) FROM manifests {of_repos}) AS repositories",
         sum("size_bytes", &format!("blobs {of_account}")),
         sum("LENGTH(content)", &format!("manifests {of_repos}")),
+        sum("LENGTH(content)", &format!("trash_manifests {of_repos}")),
         sum("size_bytes", &format!("uploads {of_repos}")),
         sum("reserved_bytes", &format!("loose_objects {of_account}")),
     );

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     Conn,
     dialect::on_backend,
-    manifests::NewManifest,
+    manifests::{Inserted, NewManifest},
     repos::Repo,
     schema::{accounts, manifests, quota_books},
 };
@@ -260,17 +260,18 @@ fn refusal(exceeded: &Exceeded) -> Error {
     }))
 }
 
-/// Counts a manifest that this transaction has stored, and its repository if it is the first one there. It comes last
-/// in the transaction.
+/// Counts a manifest that this transaction has stored, and its repository if it is the first one there. If it lay in the
+/// trash, its bytes were counted there. It comes last in the transaction.
 pub fn quota_take_manifest(
     conn: &mut Conn,
     repo: &Repo,
-    manifest: &NewManifest,
+    (manifest, inserted): (&NewManifest, Inserted),
     defaults: &Limits,
 ) -> Result<()> {
-    let is_first = is_only_one(conn, repo, &manifest.digest)?;
+    let is_first = !has_manifests(conn, repo, Some(&manifest.digest))?;
+    let bytes = i64::try_from(manifest.content.len()).unwrap_or(i64::MAX);
     let change = Amounts {
-        bytes: i64::try_from(manifest.content.len()).unwrap_or(i64::MAX),
+        bytes: bytes - inserted.trash_bytes.unwrap_or(0),
         manifests: 1,
         repositories: is_first.into(),
         ..Amounts::default()
@@ -278,31 +279,31 @@ pub fn quota_take_manifest(
     quota_take(conn, &repo.account.name, &change, defaults)
 }
 
-/// Counts a manifest that this transaction has deleted, and its repository if it was the last one there.
-pub(super) fn quota_return_manifest(
+/// Takes manifests off the books that this transaction has deleted, so many and so many bytes, and their repository if
+/// they were the last ones there.
+pub(super) fn quota_return_manifests(
     conn: &mut Conn,
     repo: &Repo,
-    (digest, size_bytes): (&Digest, i64),
+    (count, bytes): (i64, i64),
 ) -> Result<()> {
-    let was_last = is_only_one(conn, repo, digest)?;
+    let has_others = has_manifests(conn, repo, None)?;
     let change = Amounts {
-        bytes: -size_bytes,
-        manifests: -1,
-        repositories: -i64::from(was_last),
+        bytes: -bytes,
+        manifests: -count,
+        repositories: -i64::from(!has_others),
         ..Amounts::default()
     };
     quota_settle(conn, &repo.account.name, &change)
 }
 
-/// Whether the repository has no other manifest. The account's book is locked before: others who store or delete
-/// manifests there have either committed, and are seen, or wait.
-fn is_only_one(conn: &mut Conn, repo: &Repo, digest: &Digest) -> Result<bool> {
+/// Whether the repository has a manifest other than `except`. The account's book is locked before: others who store or
+/// delete manifests there have either committed, and are seen, or wait.
+fn has_manifests(conn: &mut Conn, repo: &Repo, except: Option<&Digest>) -> Result<bool> {
     book_lock(conn, BookKind::Account, repo.account.name.as_str())?;
     let others = manifests::table
         .filter(manifests::repo_id.eq(repo.id))
-        .filter(manifests::digest.ne(digest.as_str()));
-    let has_others: bool = diesel::select(diesel::dsl::exists(others)).get_result(conn)?;
-    Ok(!has_others)
+        .filter(manifests::digest.ne(except.map_or("", Digest::as_str)));
+    Ok(diesel::select(diesel::dsl::exists(others)).get_result(conn)?)
 }
 
 /// Holds a book until the transaction ends. SQLite has one writer anyway.

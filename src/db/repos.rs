@@ -51,10 +51,20 @@ pub fn repo_get(conn: &mut Conn, name: &FullRepoName) -> Result<Repo> {
     repo_find(conn, name)?.ok_or_else(|| Error::new(Code::NameUnknown))
 }
 
-/// The settings of the repository's account as they are now, which stay so until the transaction ends. If there are tag
-/// policies, the repository is held as well: of two transactions that hold it, one sees what the other made of the tags.
-/// SQLite has one writer anyway.
-pub fn repo_hold(conn: &mut Conn, repo: &Repo) -> Result<AccountSettings> {
+/// How long others who hold a repository have to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Others may store manifests at the same time, and nobody can delete anything.
+    Shared,
+    /// Nobody else stores, moves or deletes anything: what this transaction sees of manifests, tags, trash and legal
+    /// holds stays so.
+    Alone,
+}
+
+/// The settings of the repository's account as they are now, which stay so until the transaction ends, and the repository
+/// held as well. If there are tag policies it is held alone: of two transactions, one sees what the other made of the
+/// tags. SQLite has one writer anyway.
+pub fn repo_hold(conn: &mut Conn, repo: &Repo, hold: Hold) -> Result<AccountSettings> {
     let name = &repo.account.name;
     if let Conn::Postgres(c) = conn {
         let held = accounts::table.find(name.as_str()).select(accounts::name);
@@ -63,12 +73,15 @@ pub fn repo_hold(conn: &mut Conn, repo: &Repo) -> Result<AccountSettings> {
     let account = account_find(conn, name)?.filter(|account| !account.is_deleting);
     let account = account.ok_or_else(|| Error::new(Code::NameUnknown))?;
     let settings = account.settings;
-    if let Conn::Postgres(c) = conn
-        && !settings.tag_policies.is_empty()
-    {
+    if let Conn::Postgres(c) = conn {
+        let row = repos::table.find(repo.id).select(repos::id);
+        let is_alone = hold == Hold::Alone || !settings.tag_policies.is_empty();
         // Not FOR UPDATE: others may go on to refer to the row.
-        let held = repos::table.find(repo.id).select(repos::id);
-        let _: i64 = held.for_no_key_update().first(c)?;
+        let held: Option<i64> = match is_alone {
+            true => row.for_no_key_update().first(c).optional()?,
+            false => row.for_share().first(c).optional()?,
+        };
+        held.ok_or_else(|| Error::new(Code::NameUnknown))?;
     }
     Ok(settings)
 }

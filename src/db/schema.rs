@@ -328,6 +328,7 @@ diesel::table! {
         digest -> Nullable<Text>,
         changed_at -> Timestamp,
         changed_by -> Text,
+        replaced_at -> Nullable<Timestamp>,
     }
 }
 

@@ -1,8 +1,14 @@
-//! Tags.
+//! Tags. Each change is noted in the tag's history.
 
 use diesel::prelude::*;
 
-use super::{Conn, schema::tags, stored};
+use super::{
+    Conn,
+    dialect::on_backend,
+    schema::tags,
+    stored,
+    tag_history::{TagAuthor, tag_note},
+};
 use crate::{
     error::Result,
     oci::{Digest, Tag},
@@ -25,9 +31,40 @@ pub fn tag_page(
     names.iter().map(|name| stored(name)).collect()
 }
 
+/// Points a tag at a manifest of the repository.
+pub fn tag_put(
+    conn: &mut Conn,
+    (repo_id, tag): (i64, &Tag),
+    digest: &Digest,
+    author: TagAuthor<'_>,
+) -> Result<()> {
+    let now = author.now.naive_utc();
+    on_backend!(conn, |c| diesel::insert_into(tags::table)
+        .values((
+            tags::repo_id.eq(repo_id),
+            tags::name.eq(tag.as_str()),
+            tags::digest.eq(digest.as_str()),
+            tags::pushed_at.eq(now),
+        ))
+        .on_conflict((tags::repo_id, tags::name))
+        .do_update()
+        .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now)))
+        .execute(c))?;
+    tag_note(conn, (repo_id, tag.as_str()), Some(digest.as_str()), author)
+}
+
 /// Deletes a tag and leaves the manifest; `false` if there is no such tag.
-pub fn tag_delete(conn: &mut Conn, repo_id: i64, tag: &Tag) -> Result<bool> {
-    Ok(diesel::delete(tags::table.find((repo_id, tag.as_str()))).execute(conn)? == 1)
+pub fn tag_delete(
+    conn: &mut Conn,
+    (repo_id, tag): (i64, &Tag),
+    author: TagAuthor<'_>,
+) -> Result<bool> {
+    let row = tags::table.find((repo_id, tag.as_str()));
+    if diesel::delete(row).execute(conn)? == 0 {
+        return Ok(false);
+    }
+    tag_note(conn, (repo_id, tag.as_str()), None, author)?;
+    Ok(true)
 }
 
 /// The manifest that a tag points at.

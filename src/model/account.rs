@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use storage_drivers::Tenant;
@@ -38,6 +39,12 @@ const MAX_SERVICE_IDENTITIES: usize = 64;
 /// How many networks of clients that are not redirected one account may have.
 const MAX_PROXY_NETWORKS: usize = 64;
 
+/// How many days deleted manifests stay restorable, unless the account says otherwise.
+const DEFAULT_TRASH_DAYS: u16 = 7;
+
+/// The longest time in the trash, in days.
+const MAX_TRASH_DAYS: u16 = 365;
+
 /// An account as it is stored.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -62,7 +69,7 @@ impl Tagged for Account {
 }
 
 /// The part of an account that its owner can change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountSettings {
     /// Who may use which repositories beyond the grants of the auth tenant.
@@ -76,6 +83,9 @@ pub struct AccountSettings {
     /// What manifests must be like to be pushed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationRule>,
+    /// How many days deleted manifests can be restored, 365 at most; 0 deletes them for good at once.
+    #[schema(maximum = 365, default = 7)]
+    pub trash_days: u16,
     /// Nothing new can be pushed; pulls and deletions go on.
     pub in_maintenance: bool,
     /// What the owner notes; nothing here looks into it.
@@ -99,6 +109,26 @@ pub struct AccountSettings {
     pub serves_namespace: Option<String>,
 }
 
+impl Default for AccountSettings {
+    fn default() -> Self {
+        Self {
+            rbac_policies: Vec::new(),
+            tag_policies: Vec::new(),
+            gc_policies: Vec::new(),
+            validation: None,
+            trash_days: DEFAULT_TRASH_DAYS,
+            in_maintenance: false,
+            metadata: BTreeMap::new(),
+            allow_sparse_manifests: false,
+            proxy_downloads: false,
+            audit_pulls: false,
+            proxy_networks: Vec::new(),
+            service_identities: Vec::new(),
+            serves_namespace: None,
+        }
+    }
+}
+
 impl AccountSettings {
     /// Says what is wrong with the settings, if anything is.
     pub fn validate(&self) -> Result<(), InvalidField> {
@@ -108,6 +138,10 @@ impl AccountSettings {
         if let Some(rule) = &self.validation {
             rule.validate()
                 .map_err(|invalid| invalid.below("validation"))?;
+        }
+        if self.trash_days > MAX_TRASH_DAYS {
+            let reason = format!("at most {MAX_TRASH_DAYS} days");
+            return Err(InvalidField::new("trash_days", reason));
         }
         self.check_metadata()?;
         at_most(
@@ -152,6 +186,11 @@ impl AccountSettings {
             return Err(InvalidField::new("metadata", reason));
         }
         Ok(())
+    }
+
+    /// When what is deleted now goes for good; `None` if it goes at once.
+    pub fn purge_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        (self.trash_days > 0).then(|| now + TimeDelta::days(self.trash_days.into()))
     }
 
     /// Refuses what would bring something new while the account is in maintenance.
@@ -271,6 +310,7 @@ mod tests {
                 json!({"validation": {"required_labels": [""]}}),
                 "validation.required_labels[0]",
             ),
+            (json!({"trash_days": 366}), "trash_days"),
             (json!({"metadata": {"": "x"}}), "metadata"),
             (json!({"metadata": {"x": long}}), "metadata"),
             (
@@ -333,5 +373,6 @@ mod tests {
             json!(["pull", "push"])
         );
         assert_eq!(shown["in_maintenance"], json!(false));
+        assert_eq!(shown["trash_days"], json!(7));
     }
 }

@@ -80,8 +80,18 @@ actions! {
     ManifestPull, "manifest.pull", "read", "manifest";
     /// A manifest goes.
     ManifestDelete, "manifest.delete", "delete", "manifest";
+    /// A manifest comes back from the trash.
+    ManifestRestore, "manifest.restore", "restore", "manifest";
+    /// A manifest goes out of the trash for good.
+    ManifestPurge, "manifest.purge", "delete", "manifest";
     /// A tag goes.
     TagDelete, "tag.delete", "delete", "tag";
+    /// A deleted tag comes back.
+    TagRestore, "tag.restore", "restore", "tag";
+    /// A legal hold is placed or changed.
+    HoldPlace, "hold.place", "create", "hold";
+    /// A legal hold is lifted before its time.
+    HoldLift, "hold.lift", "delete", "hold";
     /// A blob is pushed.
     BlobPush, "blob.push", "create", "blob";
     /// A blob is mounted from another repository.
@@ -276,6 +286,11 @@ fn bounded(text: &str) -> String {
 }
 
 impl AuditEvent {
+    /// Who does it, as a name to be stored with what was done.
+    pub fn who_name(&self) -> &str {
+        self.who.as_ref().map_or("anonymous", |who| &who.name)
+    }
+
     /// A success of nobody in particular.
     pub fn new(id: Uuid, at: DateTime<Utc>, action: AuditAction) -> Self {
         Self {

@@ -34,6 +34,7 @@ mod settings_warnings;
 pub mod storage_move;
 pub mod tag_policy;
 mod tag_version;
+pub mod trash;
 pub mod user;
 pub mod validation_rule;
 pub mod warning;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{Registry, caller::Actor, robots::robots_forget};
+use super::{Registry, caller::Actor, legal_holds::held_content, robots::robots_forget};
 use crate::{
     db::{
         Conn,
@@ -18,13 +18,15 @@ use crate::{
             account_lock, account_mark_deleting,
         },
         audit::audit_append,
-        blobs::{blob_ids, blobs_remove},
+        blob_delete::{blob_ids, blobs_remove},
         containers::container_list,
+        legal_holds::{hold_in_account, holds_forget_all},
         listings::{blob_count, remaining_in_account},
         loose_objects::{LooseObject, loose_object_list},
         quotas::quota_settle,
         repos::repos_delete,
         storage_moves::move_forget,
+        trash_list::trash_forget,
         uploads::uploads_cancel_all,
     },
     error::{Code, Error, Result},
@@ -42,6 +44,9 @@ use crate::{
 
 /// How many blobs one transaction of a deletion takes.
 const BLOBS_PER_STEP: i64 = 200;
+
+/// How many manifests of the trash one transaction of a deletion takes.
+const TRASH_PER_STEP: i64 = 1000;
 
 /// How many steps one request takes: a client should not have to wait for minutes.
 const STEPS_PER_REQUEST: usize = 10;
@@ -65,8 +70,8 @@ impl Registry {
             .account_access(who, name, Permission::Change)
             .await?
             .account;
-        let (wanted, owner) = (name.clone(), account.clone());
-        let next_at = self.clock.now() + DELETION_PAUSE;
+        let (wanted, owner, at) = (name.clone(), account.clone(), self.clock.now());
+        let next_at = at + DELETION_PAUSE;
         self.db
             .write(move |conn| {
                 let now = account_lock(conn, &wanted)?;
@@ -78,6 +83,9 @@ impl Registry {
                 let remaining = remaining_in_account(conn, &wanted, MANIFESTS_TOLD)?;
                 if remaining.count > 0 {
                     return Err(still_has("account", &remaining));
+                }
+                if let Some(hold) = hold_in_account(conn, &wanted, at)? {
+                    return Err(held_content("account", &hold));
                 }
                 account_mark_deleting(conn, &wanted, next_at)
             })
@@ -142,10 +150,13 @@ impl Registry {
     /// Removes everything that lies in an account, a step at a time.
     async fn account_empty(&self, account: &Account) -> Result<()> {
         let now = self.clock.now();
+        while self.account_trash_forget(account).await? {}
         let (name, owner) = (account.name.clone(), account.clone());
         self.db
             .write(move |conn| {
                 deleting_lock(conn, &owner)?;
+                // None of them is in force: the account was marked.
+                holds_forget_all(conn, &name)?;
                 let released = uploads_cancel_all(conn, &name, now)?;
                 repos_delete(conn, &name)?;
                 quota_settle(conn, &name, &Amounts::reserved(-released))
@@ -193,6 +204,23 @@ impl Registry {
                 // Last: what was read before was this account's if it is still there.
                 refuse_unless_deleting(account_find(conn, &owner.name)?, &owner)?;
                 Ok((objects, blobs))
+            })
+            .await
+    }
+
+    /// Takes some of the trash off the books of an account that is being deleted; `false` if there was none.
+    async fn account_trash_forget(&self, account: &Account) -> Result<bool> {
+        let (name, owner) = (account.name.clone(), account.clone());
+        self.db
+            .write(move |conn| {
+                deleting_lock(conn, &owner)?;
+                let (count, bytes) = trash_forget(conn, &name, TRASH_PER_STEP)?;
+                let change = Amounts {
+                    bytes: -bytes,
+                    ..Amounts::default()
+                };
+                quota_settle(conn, &name, &change)?;
+                Ok(count > 0)
             })
             .await
     }

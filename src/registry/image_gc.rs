@@ -10,24 +10,24 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use tracing::{debug, info};
 
-use super::{Registry, manifest_rules::refuse_manifest_delete};
+use super::{Registry, delete_manifest::ManifestDeletion};
 use crate::{
     db::{
         Conn,
         accounts::account_find,
-        audit::audit_append,
         image_gc::{
             HeldImage, gc_claim, gc_due_since, gc_has_new_referrer, gc_holds, gc_image_hold,
             gc_images, gc_put_off, gc_statuses_put,
         },
         loose_objects::LooseObject,
-        manifests::{ManifestDelete, manifest_delete, manifest_exists},
-        repos::{Repo, repo_find, repo_hold},
+        manifest_delete::ManifestDelete,
+        manifests::manifest_exists,
+        repos::{Hold, Repo, repo_find, repo_hold},
     },
     error::{Code, Error, Result},
     model::{
         account::Account,
-        audit::{AuditAction, AuditEvent, AuditOutcome},
+        audit::{AuditAction, AuditOutcome},
         gc_plan::{GcHold, GcImage, GcInput, GcPlan, tags_about},
         gc_status::GcStatus,
     },
@@ -132,7 +132,7 @@ enum RunEnd {
 
 /// What became of an image that was to go.
 enum Deletion {
-    Deleted(Box<Account>, LooseObject),
+    Deleted(Box<Account>, Vec<LooseObject>),
     /// It is not what the plan saw. The next run decides.
     Changed,
     /// The account is not what the plan saw.
@@ -206,8 +206,8 @@ impl Registry {
             }
             let digest = doomed.digest.clone();
             match self.image_delete(task, doomed, planned.version).await? {
-                Deletion::Deleted(account, object) => {
-                    self.objects_delete(&account, vec![object]).await;
+                Deletion::Deleted(account, objects) => {
+                    self.objects_delete(&account, objects).await;
                     deleted += 1;
                 }
                 Deletion::Changed => {
@@ -249,14 +249,14 @@ impl Registry {
         event.target.tags = doomed.seen.tags.iter().map(ToString::to_string).collect();
         let event = event.ended(AuditOutcome::Success, doomed.reason.clone());
         let (name, repo_id, now) = (task.name.clone(), task.repo_id, self.clock.now());
-        let keep_until = now + self.settings.janitor.grace;
+        let deletion = self.manifest_deletion(event);
         self.db
             .write(move |conn| {
                 let repo = repo_find(conn, &name)?.filter(|repo| repo.id == repo_id);
                 let Some(repo) = repo else {
                     return Ok(Deletion::Stale);
                 };
-                repo_hold(conn, &repo)?;
+                repo_hold(conn, &repo, Hold::Alone)?;
                 let account = account_find(conn, &name.account)?;
                 if account.is_none_or(|account| account.version != version) {
                     return Ok(Deletion::Stale);
@@ -264,30 +264,28 @@ impl Registry {
                 if !is_as_seen(conn, repo_id, &doomed, now)? {
                     return Ok(Deletion::Changed);
                 }
-                match refuse_manifest_delete(conn, &repo, &name.repo, &doomed.digest) {
-                    Err(error) if error.code() == Code::Denied => return Ok(Deletion::Changed),
-                    other => other?,
-                }
-                image_remove(conn, repo, &doomed.digest, (now, keep_until), event)
+                image_remove(conn, (&repo, &name.repo), &doomed.digest, &deletion)
             })
             .await
     }
 }
 
-/// The end of the transaction that deletes an image. It changes the books, so it comes last.
+/// The end of the transaction that deletes an image.
 fn image_remove(
     conn: &mut Conn,
-    repo: Repo,
+    (repo, name): (&Repo, &RepoName),
     digest: &Digest,
-    times: (DateTime<Utc>, DateTime<Utc>),
-    event: AuditEvent,
+    deletion: &ManifestDeletion,
 ) -> Result<Deletion> {
-    match manifest_delete(conn, &repo, digest, times)? {
-        ManifestDelete::Missing | ManifestDelete::InUse { .. } => Ok(Deletion::Changed),
-        ManifestDelete::Gone(object) => {
-            audit_append(conn, &event.on(&repo.account))?;
-            Ok(Deletion::Deleted(Box::new(repo.account), object))
+    match deletion.run(conn, (repo, name), digest) {
+        Ok(ManifestDelete::Missing | ManifestDelete::InUse { .. }) => Ok(Deletion::Changed),
+        Ok(ManifestDelete::Gone(gone)) => {
+            let objects = gone.into_iter().map(|manifest| manifest.object).collect();
+            Ok(Deletion::Deleted(Box::new(repo.account.clone()), objects))
         }
+        // A tag policy or a legal hold has come, and nothing was changed yet.
+        Err(error) if error.code() == Code::Denied => Ok(Deletion::Changed),
+        Err(error) => Err(error),
     }
 }
 

@@ -85,11 +85,7 @@ impl Registry {
 
     /// What deletes the account's objects, for who cannot wait.
     pub(super) fn remover(&self, account: &Account) -> Remover {
-        Remover {
-            db: self.db.clone(),
-            backends: Arc::clone(&self.backends),
-            tenant: account.tenant(),
-        }
+        Remover::new(&self.db, &self.backends, account)
     }
 
     /// Runs `writing` and says now and then that the objects it is about are not rubbish, however old.
@@ -131,8 +127,16 @@ pub(super) struct Remover {
 }
 
 impl Remover {
+    pub(super) fn new(db: &Db, backends: &Arc<Backends>, account: &Account) -> Self {
+        Self {
+            db: db.clone(),
+            backends: Arc::clone(backends),
+            tenant: account.tenant(),
+        }
+    }
+
     /// Deletes in a task of its own, and says how many are gone.
-    async fn remove(&self, objects: Vec<LooseObject>) -> usize {
+    pub(super) async fn remove(&self, objects: Vec<LooseObject>) -> usize {
         // An error here means that the task panicked or the runtime ends: the notes stay.
         self.begin(objects).await.unwrap_or(0)
     }

@@ -16,13 +16,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::Registry;
+use super::{Registry, legal_holds::refuse_held};
 use crate::{
     db::{
         Conn,
-        manifests::tag_put,
-        repos::{Repo, repo_hold},
-        tags::{tag_digest, tags_of},
+        legal_holds::hold_on_any,
+        repos::{Hold, Repo, repo_hold},
+        tag_history::TagAuthor,
+        tags::{tag_digest, tag_put},
     },
     error::{Code, Error, Result},
     model::{
@@ -53,81 +54,89 @@ pub(super) struct Tagging {
     pub(super) name: RepoName,
     pub(super) digest: Digest,
     pub(super) tags: Vec<Tag>,
+    /// Tags that point elsewhere by now stay there.
+    pub(super) only_free: bool,
     /// Written with the change.
     pub(super) event: AuditEvent,
 }
 
 impl Tagging {
     /// Holds what is needed to decide, and refuses what the account does not allow. It comes first in its transaction.
-    pub(super) fn begin(&self, conn: &mut Conn) -> Result<()> {
-        if self.tags.is_empty() {
-            return Ok(());
-        }
-        let settings = repo_hold(conn, &self.repo)?;
+    pub(super) fn begin(&mut self, conn: &mut Conn) -> Result<()> {
+        let hold = match self.only_free {
+            true => Hold::Alone,
+            false => Hold::Shared,
+        };
+        let settings = repo_hold(conn, &self.repo, hold)?;
         settings.refuse_in_maintenance()?;
         self.refuse_blocked(conn, &settings.tag_policies)
     }
 
-    /// Refuses tags that a policy blocks.
-    pub(super) fn refuse_blocked(&self, conn: &mut Conn, policies: &[TagPolicy]) -> Result<()> {
-        if policies.is_empty() {
+    /// Refuses tags that a policy blocks or a legal hold keeps.
+    pub(super) fn refuse_blocked(&mut self, conn: &mut Conn, policies: &[TagPolicy]) -> Result<()> {
+        if self.tags.is_empty() {
             return Ok(());
         }
-        for tag in &self.tags {
-            let change = match tag_digest(conn, self.repo.id, tag)? {
-                None => TagChange::Create,
-                Some(before) if before == self.digest => continue,
-                Some(_) => TagChange::Move,
-            };
-            let owned = (self.repo.account.auth_tenant_id.as_str(), policies);
-            refuse(owned, change, &self.name, tag)?;
+        let (repo_id, now) = (self.repo.id, self.event.at);
+        let is_held = hold_on_any(conn, repo_id, &self.tags, now)?.is_some();
+        if policies.is_empty() && !is_held && !self.only_free {
+            return Ok(());
         }
+        let mut kept = Vec::with_capacity(self.tags.len());
+        for tag in std::mem::take(&mut self.tags) {
+            let change = match tag_digest(conn, repo_id, &tag)? {
+                None => Some(TagChange::Create),
+                Some(before) if before == self.digest => None,
+                Some(_) if self.only_free => continue,
+                Some(_) => Some(TagChange::Move),
+            };
+            if change == Some(TagChange::Move) {
+                refuse_held(conn, repo_id, std::slice::from_ref(&tag), now)?;
+            }
+            if let Some(change) = change {
+                let owned = (self.repo.account.auth_tenant_id.as_str(), policies);
+                refuse_by_policy(owned, change, &self.name, &tag)?;
+            }
+            kept.push(tag);
+        }
+        self.event.target.tags = kept.iter().map(ToString::to_string).collect();
+        self.tags = kept;
         Ok(())
     }
 
     /// Points the tags at the manifest.
     pub(super) fn put(&self, conn: &mut Conn, now: DateTime<Utc>) -> Result<()> {
+        let by = self.event.who_name();
         for tag in &self.tags {
-            tag_put(conn, self.repo.id, tag.as_str(), &self.digest, now)?;
+            tag_put(
+                conn,
+                (self.repo.id, tag),
+                &self.digest,
+                TagAuthor { by, now },
+            )?;
         }
         Ok(())
     }
 }
 
-/// Refuses to delete a tag that a policy protects. It holds what it has looked at.
+/// Refuses to delete a tag that a policy protects or a legal hold keeps. It holds what it has looked at.
 pub(super) fn refuse_tag_delete(
     conn: &mut Conn,
     repo: &Repo,
-    name: &RepoName,
-    tag: &Tag,
+    (name, tag): (&RepoName, &Tag),
+    now: DateTime<Utc>,
 ) -> Result<()> {
-    let settings = repo_hold(conn, repo)?;
+    let settings = repo_hold(conn, repo, Hold::Alone)?;
+    refuse_held(conn, repo.id, std::slice::from_ref(tag), now)?;
     let owned = (
         repo.account.auth_tenant_id.as_str(),
         settings.tag_policies.as_slice(),
     );
-    refuse(owned, TagChange::Delete, name, tag)
+    refuse_by_policy(owned, TagChange::Delete, name, tag)
 }
 
-/// Refuses to delete a manifest with a tag that a policy protects. It holds what it has looked at.
-pub(super) fn refuse_manifest_delete(
-    conn: &mut Conn,
-    repo: &Repo,
-    name: &RepoName,
-    digest: &Digest,
-) -> Result<()> {
-    let policies = repo_hold(conn, repo)?.tag_policies;
-    if policies.is_empty() {
-        return Ok(());
-    }
-    for tag in tags_of(conn, repo.id, digest)? {
-        let owned = (repo.account.auth_tenant_id.as_str(), policies.as_slice());
-        refuse(owned, TagChange::Delete, name, &tag)?;
-    }
-    Ok(())
-}
-
-fn refuse(
+/// Refuses a change of a tag that a policy forbids.
+pub(super) fn refuse_by_policy(
     (owner, policies): (&str, &[TagPolicy]),
     change: TagChange,
     repo: &RepoName,

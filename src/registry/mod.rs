@@ -30,6 +30,7 @@ pub mod image_gc;
 pub mod info;
 mod janitor_times;
 pub mod jobs;
+pub mod legal_holds;
 mod login;
 mod loose_objects;
 mod manifest_rules;
@@ -51,6 +52,7 @@ pub mod rate_limits;
 pub mod referrers;
 mod repositories;
 mod reservation;
+pub mod restore;
 pub mod revoke;
 pub mod robots;
 mod service_login;
@@ -58,8 +60,11 @@ mod sweep_mounts;
 mod sweep_objects;
 mod sweep_storage;
 mod sweep_uploads;
+mod tag_history;
 mod tags;
 pub mod tokens;
+mod trash;
+mod trash_room;
 pub mod users;
 mod validate_blobs;
 mod validate_manifests;
@@ -171,7 +176,7 @@ pub struct Registry {
     login_limit: LoginLimit,
     revocations: RwLock<Revocations>,
     clock: Arc<dyn Clock>,
-    ids: Ids,
+    ids: Arc<Ids>,
     settings: Settings,
     pulls: PullLog,
     wanted: WantedBlobs,
@@ -209,7 +214,7 @@ impl Registry {
             login_limit,
             revocations: RwLock::default(),
             clock,
-            ids,
+            ids: Arc::new(ids),
             rate_limits: RateLimits::new(settings.rate_limits),
             settings,
             pulls: PullLog::default(),

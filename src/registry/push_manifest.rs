@@ -1,6 +1,7 @@
 //! Pushing a manifest: pure checks, one object, one transaction that makes it and its tags exist.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use storage_drivers::ObjectKey;
@@ -14,14 +15,17 @@ use crate::{
     db::{
         Conn,
         audit::audit_append,
+        blob_put::PushTimes,
         blobs::blobs_in_repo,
         loose_objects::LooseObject,
-        manifests::{NewManifest, manifest_exists, manifest_insert, manifests_in_repo},
+        manifests::{
+            NewManifest, manifest_exists, manifest_insert, manifest_set_times, manifests_in_repo,
+        },
         quotas::quota_take_manifest,
         repos::{Repo, repo_ensure},
     },
     error::{Code, Error, Result},
-    model::audit::AuditAction,
+    model::{audit::AuditAction, quota::Limits},
     oci::{Algorithm, Descriptor, Digest, Manifest, ManifestError, Reference, Tag},
 };
 
@@ -108,12 +112,13 @@ impl Registry {
             name: access.name().repo.clone(),
             digest,
             tags,
+            only_free: false,
             event,
         };
         if is_known && self.tags_move(&tagging).await? {
             return Ok(pushed);
         }
-        self.manifest_store(tagging, manifest, upload.content)
+        self.manifest_store(tagging, manifest, (upload.content, None))
             .await?;
         Ok(pushed)
     }
@@ -132,7 +137,7 @@ impl Registry {
 
     /// Points tags at a manifest that is there; `false` if it has gone meanwhile.
     async fn tags_move(&self, tagging: &Tagging) -> Result<bool> {
-        let (tagging, now) = (tagging.clone(), self.clock.now());
+        let (mut tagging, now) = (tagging.clone(), self.clock.now());
         self.db
             .write(move |conn| {
                 tagging.begin(conn)?;
@@ -147,12 +152,13 @@ impl Registry {
             .await
     }
 
-    async fn manifest_store(
+    /// Stores a manifest that the repository does not have, or restores it, and gives the tags that point at it then.
+    pub(super) async fn manifest_store(
         &self,
         tagging: Tagging,
         manifest: Manifest,
-        content: Bytes,
-    ) -> Result<()> {
+        (content, restored): (Bytes, Option<OldTimes>),
+    ) -> Result<Vec<Tag>> {
         let account = tagging.repo.account.clone();
         let object = LooseObject {
             key: ObjectKey::Manifest(self.ids.fresh()),
@@ -163,48 +169,36 @@ impl Registry {
         let (checked, for_check) = (tagging.clone(), manifest.clone());
         self.db
             .read(move |conn| {
-                let repo = &checked.repo;
-                references(conn, repo, &for_check)?;
-                checked.refuse_blocked(conn, &repo.account.settings.tag_policies)
+                let mut checked = checked.clone();
+                references(conn, &checked.repo, &for_check)?;
+                let policies = checked.repo.account.settings.tag_policies.clone();
+                checked.refuse_blocked(conn, &policies)
             })
             .await?;
         let body = stream::iter([Ok(content.clone())]).boxed();
         self.object_write(&account, &object, Some(content.len() as u64), body)
             .await??;
-        let times = self.manifest_times();
-        let (stored, defaults) = (object.clone(), self.settings.quota_defaults);
-        let inserted = self
-            .db
-            .write(move |conn| {
-                tagging.begin(conn)?;
-                let (blob_ids, children) = references(conn, &tagging.repo, &manifest)?;
-                let new = NewManifest {
-                    digest: tagging.digest.clone(),
-                    media_type: manifest.media_type.clone(),
-                    content: content.to_vec(),
-                    object_id: stored.key.id(),
-                    storage: stored.storage.clone(),
-                    subject: manifest
-                        .subject
-                        .as_ref()
-                        .map(|subject| subject.digest.clone()),
-                    blob_ids,
-                    children,
-                };
-                let inserted = manifest_insert(conn, &tagging.repo, &new, times)?;
-                tagging.put(conn, times.now)?;
-                if inserted {
-                    quota_take_manifest(conn, &tagging.repo, &new, &defaults)?;
-                }
-                audit_append(conn, &tagging.event)?;
-                Ok(inserted)
+        let store = Store {
+            object: object.clone(),
+            times: self.manifest_times(),
+            defaults: self.settings.quota_defaults,
+            tagging,
+            manifest,
+            content,
+            restored,
+        };
+        let room = self.trash_room(&account);
+        let inserted = room
+            .taken(|| {
+                let store = store.clone();
+                self.db.write(move |conn| store.run(conn))
             })
             .await;
         match inserted {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+            Ok((true, tags)) => Ok(tags),
+            Ok((false, tags)) => {
                 self.objects_delete(&account, vec![object]).await;
-                Ok(())
+                Ok(tags)
             }
             Err(error) => {
                 // After a failure of the database the commit may have happened: keep the object then.
@@ -214,6 +208,63 @@ impl Registry {
                 Err(error)
             }
         }
+    }
+}
+
+/// The times of a manifest that comes back from the trash.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OldTimes {
+    pub(super) pushed_at: DateTime<Utc>,
+    pub(super) last_pulled_at: Option<DateTime<Utc>>,
+}
+
+/// A manifest whose object lies in storage, and that is to belong to its repository.
+#[derive(Debug, Clone)]
+struct Store {
+    tagging: Tagging,
+    manifest: Manifest,
+    content: Bytes,
+    object: LooseObject,
+    times: PushTimes,
+    restored: Option<OldTimes>,
+    defaults: Limits,
+}
+
+impl Store {
+    /// The transaction: whether the manifest was stored, and the tags that were put.
+    fn run(mut self, conn: &mut Conn) -> Result<(bool, Vec<Tag>)> {
+        self.tagging.begin(conn)?;
+        let Self {
+            tagging, manifest, ..
+        } = self;
+        let repo = &tagging.repo;
+        let (blob_ids, children) = references(conn, repo, &manifest)?;
+        let subject = manifest.subject.as_ref();
+        let new = NewManifest {
+            digest: tagging.digest.clone(),
+            media_type: manifest.media_type.clone(),
+            content: self.content.to_vec(),
+            object_id: self.object.key.id(),
+            storage: self.object.storage.clone(),
+            subject: subject.map(|subject| subject.digest.clone()),
+            blob_ids,
+            children,
+        };
+        let inserted = manifest_insert(conn, repo, &new, self.times)?;
+        if let (Some(inserted), Some(old)) = (inserted, self.restored) {
+            if inserted.trash_bytes.is_none() {
+                let message = format!("{} is not in the trash any more", new.digest);
+                return Err(Error::with_message(Code::NotFound, message));
+            }
+            let key = (repo.id, &new.digest);
+            manifest_set_times(conn, key, old.pushed_at, old.last_pulled_at)?;
+        }
+        tagging.put(conn, self.times.now)?;
+        if let Some(inserted) = inserted {
+            quota_take_manifest(conn, repo, (&new, inserted), &self.defaults)?;
+        }
+        audit_append(conn, &tagging.event)?;
+        Ok((inserted.is_some(), tagging.tags))
     }
 }
 

@@ -6,19 +6,22 @@
 
 use super::{
     Registry,
-    access::{Delete, Demand, RepoAccess},
+    access::{Delete, Demand, RepoAccess, RepoPermission},
     account_delete::{MANIFESTS_TOLD, still_has},
     caller::{Actor, Authority, Caller},
+    legal_holds::held_content,
     tags::{Page, page_limit, page_marker},
 };
 use crate::{
     auth::{authorize::Asked, challenge::Challenge, driver::Identity},
     db::{
         audit::audit_append,
-        blobs::{BlobDelete, blob_delete, blobs_remove},
+        blob_delete::{BlobDelete, blob_delete, blobs_remove},
+        legal_holds::{hold_on_any, holds_forget, holds_of_repo},
         listings::{manifest_summaries, remaining_in_repo, repo_summaries, tag_summaries},
         quotas::quota_settle,
-        repos::{repo_delete, repo_find, repo_lock, repo_mounts},
+        repos::{Hold, repo_delete, repo_find, repo_hold, repo_lock, repo_mounts},
+        trash::{Unneeded, trash_of_repo, trash_purge},
         uploads::{upload_end, upload_find, upload_ids},
     },
     error::{Code, Error, Result},
@@ -30,6 +33,9 @@ use crate::{
     },
     oci::{AccountName, FullRepoName, Reference},
 };
+
+/// How many manifests of the trash one transaction takes out of a repository that is being deleted.
+const TRASH_PER_STEP: i64 = 200;
 
 /// How many blobs one transaction takes out of a repository that is being deleted.
 const BLOBS_PER_STEP: i64 = 200;
@@ -109,14 +115,14 @@ impl Registry {
         name: &FullRepoName,
         reference: &Reference,
     ) -> Result<()> {
-        let access = self.repository_delete_access(actor, name).await?;
+        let access = self.repository_access::<Delete>(actor, name).await?;
         self.manifest_delete(&access, reference).await
     }
 
     /// Deletes a repository that holds no manifests any more, with its blobs and uploads. It can be called again if it
     /// breaks off.
     pub async fn repository_delete(&self, actor: &Actor, name: &FullRepoName) -> Result<()> {
-        let access = self.repository_delete_access(actor, name).await?;
+        let access = self.repository_access::<Delete>(actor, name).await?;
         let event = self.repo_event(&access, AuditAction::RepositoryDelete);
         while self.repository_empty(name).await? {}
         let (name, now) = (name.clone(), self.clock.now());
@@ -139,10 +145,15 @@ impl Registry {
                 if remaining.count > 0 {
                     return Err(still_has("repository", &remaining));
                 }
-                if !repo_mounts(conn, repo.id, 1)?.is_empty() {
+                if let Some(hold) = holds_of_repo(conn, repo.id, now)?.first() {
+                    return Err(held_content("repository", hold));
+                }
+                let has_trash = !trash_of_repo(conn, repo.id, 1)?.is_empty();
+                if has_trash || !repo_mounts(conn, repo.id, 1)?.is_empty() {
                     let message = "somebody pushes to the repository; try again";
                     return Err(Error::with_message(Code::Conflict, message));
                 }
+                holds_forget(conn, repo.id)?;
                 repo_delete(conn, repo.id)?;
                 quota_settle(conn, &repo.account.name, &Amounts::reserved(-released))?;
                 audit_append(conn, &event.on(&repo.account))?;
@@ -153,7 +164,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes some blobs out of a repository without manifests; `false` if there were none.
+    /// Takes some of the trash or some blobs out of a repository without manifests; `false` if there were none.
     async fn repository_empty(&self, name: &FullRepoName) -> Result<bool> {
         let (name, now) = (name.clone(), self.clock.now());
         let (account, count, objects) = self
@@ -164,10 +175,19 @@ impl Registry {
                 if remaining.count > 0 {
                     return Err(still_has("repository", &remaining));
                 }
+                repo_hold(conn, &repo, Hold::Alone)?;
+                if let Some(hold) = hold_on_any(conn, repo.id, &[], now)? {
+                    return Err(held_content("repository", &hold));
+                }
+                let trash = trash_of_repo(conn, repo.id, TRASH_PER_STEP)?;
+                if !trash.is_empty() {
+                    let purged = trash_purge(conn, &repo, &trash, (now, Unneeded::Stay(now)))?;
+                    return Ok((repo.account, purged.entries.len(), purged.objects));
+                }
                 let digests = repo_mounts(conn, repo.id, BLOBS_PER_STEP)?;
                 let mut unmounted = Vec::new();
                 for digest in &digests {
-                    match blob_delete(conn, &repo, digest)? {
+                    match blob_delete(conn, &repo, digest, (now, now))?.0 {
                         BlobDelete::Unmounted(id) => unmounted.push(id),
                         BlobDelete::Gone | BlobDelete::Missing => {}
                         BlobDelete::InUse { by } => {
@@ -184,12 +204,12 @@ impl Registry {
         Ok(count > 0)
     }
 
-    /// Proves that somebody who manages may delete in a repository.
-    async fn repository_delete_access(
+    /// Proves that somebody who manages may do `P` in a repository.
+    pub(super) async fn repository_access<P: RepoPermission>(
         &self,
         actor: &Actor,
         name: &FullRepoName,
-    ) -> Result<RepoAccess<Delete>> {
+    ) -> Result<RepoAccess<P>> {
         // Who has logged in is not challenged.
         let challenge = Challenge {
             realm: String::new(),
@@ -212,7 +232,11 @@ impl Registry {
     }
 
     /// Refuses a repository that the user may not see.
-    async fn refuse_hidden(&self, identity: &Identity, name: &FullRepoName) -> Result<()> {
+    pub(super) async fn refuse_hidden(
+        &self,
+        identity: &Identity,
+        name: &FullRepoName,
+    ) -> Result<()> {
         // No policy is about seeing a repository, so the address does not matter.
         let asked = Asked {
             permission: Permission::View,
@@ -225,6 +249,6 @@ impl Registry {
     }
 }
 
-fn no_repository(name: &FullRepoName) -> Error {
+pub(super) fn no_repository(name: &FullRepoName) -> Error {
     Error::with_message(Code::NotFound, format!("there is no repository {name}"))
 }

@@ -13,7 +13,7 @@ use storage_drivers::ByteStream;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::Registry;
+use super::{Registry, trash_room::TrashRoom};
 use crate::{
     db::{
         Db,
@@ -60,6 +60,7 @@ struct Kept {
     account: AccountName,
     object: Uuid,
     defaults: Limits,
+    room: TrashRoom,
 }
 
 impl Registry {
@@ -79,6 +80,7 @@ impl Registry {
             account: account.name.clone(),
             object: object.key.id(),
             defaults: self.settings.quota_defaults,
+            room: self.trash_room(account),
         };
         let (object, now) = (object.clone(), self.clock.now());
         // In a task of its own: if the caller is dropped, the reservation is made all the same, and given back.
@@ -105,8 +107,9 @@ impl Kept {
             })
         };
         let bytes = match note(first).await {
-            Err(error) if error.code() == Code::Denied && first > least => {
-                note(least).await?;
+            Err(error) if error.code() == Code::Denied => {
+                // What the trash holds is given up only for what is here.
+                self.room.taken(|| note(least)).await?;
                 least
             }
             other => {
@@ -120,6 +123,19 @@ impl Kept {
             refusal: Arc::default(),
             is_over: false,
         })
+    }
+
+    /// Keeps so many bytes where others were kept.
+    async fn grown(&self, (from, to): (u64, u64)) -> Result<u64> {
+        let (kept, step) = (self.clone(), (signed(from), signed(to)));
+        let grown = self.db.write(move |conn| {
+            loose_object_reserve(conn, (&kept.account, kept.object), step, &kept.defaults)
+        });
+        // Whoever took the object for rubbish, or gave up what was kept for it, does not want it any more.
+        if !grown.await? {
+            return Err(Error::from(Code::Swept));
+        }
+        Ok(to)
     }
 
     async fn release(self) {
@@ -203,24 +219,14 @@ impl Growth {
             .reserved
             .saturating_add(self.reserved.min(MAX_STEP_BYTES));
         let wanted = wanted.max(self.passed);
-        match self.grow_to(wanted).await {
-            Err(error) if error.code() == Code::Denied && wanted > self.passed => {
-                self.grow_to(self.passed).await
+        let (kept, from, least) = (&self.kept, self.reserved, self.passed);
+        self.reserved = match kept.grown((from, wanted)).await {
+            Err(error) if error.code() == Code::Denied => {
+                let room = &kept.room;
+                room.taken(|| kept.grown((from, least))).await?
             }
-            other => other,
-        }
-    }
-
-    async fn grow_to(&mut self, bytes: u64) -> Result<()> {
-        let (kept, step) = (self.kept.clone(), (signed(self.reserved), signed(bytes)));
-        let grown = self.kept.db.write(move |conn| {
-            loose_object_reserve(conn, (&kept.account, kept.object), step, &kept.defaults)
-        });
-        // Whoever took the object for rubbish, or gave up what was kept for it, does not want it any more.
-        if !grown.await? {
-            return Err(Error::from(Code::Swept));
-        }
-        self.reserved = bytes;
+            other => other?,
+        };
         Ok(())
     }
 }

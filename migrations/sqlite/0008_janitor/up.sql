@@ -67,6 +67,7 @@ CREATE TABLE trash_manifests (
     PRIMARY KEY (repo_id, digest)
 );
 CREATE INDEX trash_manifests_by_purge ON trash_manifests (purge_at);
+CREATE INDEX trash_manifests_with ON trash_manifests (repo_id, deleted_with) WHERE deleted_with IS NOT NULL;
 CREATE TABLE trash_blob_refs (
     repo_id BIGINT NOT NULL,
     digest TEXT NOT NULL,
@@ -84,10 +85,12 @@ CREATE TABLE tag_history (
     tag TEXT NOT NULL,
     digest TEXT,
     changed_at TIMESTAMP NOT NULL,
-    changed_by TEXT NOT NULL
+    changed_by TEXT NOT NULL,
+    -- When the next change came; of a deletion, its own time. From then on the entry is history, and is kept for a while.
+    replaced_at TIMESTAMP
 );
 CREATE INDEX tag_history_by_tag ON tag_history (repo_id, tag, changed_at, id);
-CREATE INDEX tag_history_by_time ON tag_history (changed_at);
+CREATE INDEX tag_history_replaced ON tag_history (replaced_at) WHERE replaced_at IS NOT NULL;
 INSERT INTO tag_history (repo_id, tag, digest, changed_at, changed_by)
 SELECT repo_id, name, digest, pushed_at, '' FROM tags;
 

@@ -1,0 +1,152 @@
+//! Makes room for a push: when the quota is short, the oldest trash goes first.
+//!
+//! Whoever takes bytes of the quota wraps the transaction into [`TrashRoom::taken`]. If that is refused for want of bytes,
+//! entries of the trash are purged one by one, each in a transaction of its own, until there is enough, and the
+//! transaction is tried again; that ends with the trash. What a newcomer gets wrong: bytes are freed only if nothing else
+//! needs the blobs, so it may take several entries.
+
+use std::sync::Arc;
+
+use super::{Backends, Registry, loose_objects::Remover, trash::purge_events};
+use crate::{
+    clock::Clock,
+    db::{
+        Db,
+        audit::audit_append_all,
+        legal_holds::hold_on_any,
+        repos::{Hold, repo_find, repo_hold},
+        trash::{Unneeded, trash_purge},
+        trash_list::{TrashKey, trash_oldest},
+    },
+    error::{Code, Error, Result},
+    ids::Ids,
+    model::{
+        account::Account,
+        audit::{AuditAction, AuditEvent},
+        quota::{BookKind, Resource},
+    },
+};
+
+/// How many entries are looked up at a time.
+const BATCH: i64 = 50;
+
+/// Gives up what the trash holds, for pushes into an account.
+#[derive(Debug, Clone)]
+pub(super) struct TrashRoom {
+    db: Db,
+    backends: Arc<Backends>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+    account: Account,
+    event: AuditEvent,
+}
+
+impl Registry {
+    pub(super) fn trash_room(&self, account: &Account) -> TrashRoom {
+        TrashRoom {
+            db: self.db.clone(),
+            backends: Arc::clone(&self.backends),
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+            account: account.clone(),
+            event: self.own_event(AuditAction::ManifestPurge),
+        }
+    }
+}
+
+impl TrashRoom {
+    /// Takes bytes, and makes room for them as long as that is refused and there is trash.
+    pub(super) async fn taken<T, F: Future<Output = Result<T>>>(
+        &self,
+        take: impl Fn() -> F,
+    ) -> Result<T> {
+        loop {
+            match take().await {
+                Err(error) if self.is_made(&error).await? => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Purges what is needed after a refusal; `false` if that cannot help.
+    async fn is_made(&self, refusal: &Error) -> Result<bool> {
+        let Some((kind, bytes)) = shortage(refusal) else {
+            return Ok(false);
+        };
+        let owner = match kind {
+            BookKind::Account => self.account.name.to_string(),
+            BookKind::AuthTenant => self.account.auth_tenant_id.clone(),
+        };
+        let (mut freed, mut was_there) = (0, false);
+        while freed < bytes {
+            let (owner, now) = (owner.clone(), self.clock.now());
+            let oldest = self
+                .db
+                .read(move |conn| trash_oldest(conn, (kind, &owner), now, BATCH))
+                .await?;
+            if oldest.is_empty() {
+                break;
+            }
+            // What others have purged meanwhile, and what was held, is not found again.
+            was_there = true;
+            for key in oldest {
+                freed += self.purge(key).await?;
+                if freed >= bytes {
+                    break;
+                }
+            }
+        }
+        Ok(was_there)
+    }
+
+    /// Purges one entry, if it is still there and not held; gives the bytes that were freed.
+    async fn purge(&self, (name, digest): TrashKey) -> Result<i64> {
+        let (now, ids) = (self.clock.now(), Arc::clone(&self.ids));
+        let mut event = self.event.clone();
+        event.at = now;
+        event.target.repository = Some(name.to_string());
+        let purged = self
+            .db
+            .write(move |conn| {
+                let Some(repo) = repo_find(conn, &name)? else {
+                    return Ok(None);
+                };
+                repo_hold(conn, &repo, Hold::Alone)?;
+                if hold_on_any(conn, repo.id, &[], now)?.is_some() {
+                    return Ok(None);
+                }
+                let purged = trash_purge(conn, &repo, &[digest], (now, Unneeded::Go))?;
+                let event = event.on(&repo.account);
+                let reason = "the quota was short, and it was the oldest in the trash";
+                let events = purge_events(&ids, (&event, reason), &purged.entries);
+                audit_append_all(conn, &events)?;
+                Ok(Some((repo.account, purged)))
+            })
+            .await?;
+        let Some((account, purged)) = purged else {
+            return Ok(0);
+        };
+        if !purged.objects.is_empty() {
+            let remover = Remover::new(&self.db, &self.backends, &account);
+            remover.remove(purged.objects).await;
+        }
+        Ok(purged.freed_bytes)
+    }
+}
+
+/// Whose limit of bytes is in the way, and by how much.
+fn shortage(refusal: &Error) -> Option<(BookKind, i64)> {
+    let detail = refusal
+        .detail()
+        .filter(|_| refusal.code() == Code::Denied)?;
+    if detail["resource"] != Resource::Bytes.as_str() {
+        return None;
+    }
+    let kind = [BookKind::Account, BookKind::AuthTenant]
+        .into_iter()
+        .find(|kind| detail["of"] == kind.as_str())?;
+    let number = |member: &str| detail[member].as_u64();
+    let wanted = number("used")?.saturating_add(number("wanted")?);
+    let bytes = wanted.saturating_sub(number("limit")?);
+    Some((kind, i64::try_from(bytes).unwrap_or(i64::MAX).max(1)))
+}
