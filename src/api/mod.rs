@@ -83,6 +83,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(Endpoint::oci("/v2/{name:.+}/referrers/{digest}").get(referrers::list))
         .service(Endpoint::oci("/token").get(token::get).post(token::post))
         .configure(quota_routes)
+        .configure(trash_routes)
         .configure(admin_routes)
         .configure(keppel_routes)
         .service(web::resource("/.well-known/jwks.json").route(web::get().to(token::jwks)))
@@ -100,7 +101,7 @@ fn ops_routes(config: &mut web::ServiceConfig) {
 
 /// Repositories in the management API. A repository's name has slashes, but no part of it begins with `_`.
 fn repository_routes(config: &mut web::ServiceConfig) {
-    use admin::repositories;
+    use admin::{legal_holds, repositories, tag_history};
     config
         .service(Endpoint::admin("/api/v1/accounts/{account}/repositories").get(repositories::list))
         .service(
@@ -114,8 +115,31 @@ fn repository_routes(config: &mut web::ServiceConfig) {
                 .get(repositories::manifests),
         )
         .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}/_hold")
+                .put(legal_holds::tag_put)
+                .delete(legal_holds::tag_delete),
+        )
+        .service(
+            Endpoint::admin(
+                "/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}/history",
+            )
+            .get(tag_history::history),
+        )
+        .service(
+            Endpoint::admin(
+                "/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}/restore",
+            )
+            .post(tag_history::restore),
+        )
+        .service(
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}")
+                .get(tag_history::get)
                 .delete(repositories::tag_delete),
+        )
+        .service(
+            Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_hold")
+                .put(legal_holds::repo_put)
+                .delete(legal_holds::repo_delete),
         )
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags")
@@ -125,6 +149,16 @@ fn repository_routes(config: &mut web::ServiceConfig) {
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}")
                 .delete(repositories::delete),
         );
+}
+
+/// The trash and the legal holds of an account.
+fn trash_routes(config: &mut web::ServiceConfig) {
+    use admin::{legal_holds, trash};
+    config
+        .service(Endpoint::admin("/api/v1/accounts/{account}/trash").get(trash::list))
+        .service(Endpoint::admin("/api/v1/accounts/{account}/trash/restore").post(trash::restore))
+        .service(Endpoint::admin("/api/v1/accounts/{account}/trash/purge").post(trash::purge))
+        .service(Endpoint::admin("/api/v1/accounts/{account}/holds").get(legal_holds::list));
 }
 
 /// Quotas: of the management API, of LIQUID and of Keppel.

@@ -8,7 +8,7 @@ use super::Registry;
 use crate::db::blob_put::PushTimes;
 
 /// The last second that both databases keep and sort.
-const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+pub(super) const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
     Some(at) => at,
     None => DateTime::UNIX_EPOCH,
 };

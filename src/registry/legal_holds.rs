@@ -5,12 +5,13 @@
 //! repository held. What a newcomer gets wrong: who owns the account can make a hold longer but not shorter, or it would
 //! bind nobody.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use serde_json::json;
 
 use super::{
     Registry,
     caller::Actor,
+    janitor_times::NEVER,
     repositories::no_repository,
     tags::{Page, page_limit, page_marker},
 };
@@ -115,6 +116,9 @@ impl HoldOrder {
         if self.until <= now {
             return Err(Error::field("until", "it must lie in the future"));
         }
+        if self.until > NEVER {
+            return Err(Error::field("until", "it must lie before the year 10000"));
+        }
         let chars = self.reason.chars().count();
         if self.reason.trim().is_empty() || chars > MAX_REASON_CHARS {
             let reason = format!("it must have 1 to {MAX_REASON_CHARS} characters");
@@ -162,7 +166,8 @@ impl Registry {
         let hold = LegalHold {
             repository: target.name.repo.to_string(),
             tag: target.tag.clone(),
-            until: order.until,
+            // The databases keep no more.
+            until: order.until.trunc_subsecs(6),
             reason: order.reason,
             placed_by: event.who_name().to_owned(),
             placed_at: now,

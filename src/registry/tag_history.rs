@@ -6,6 +6,7 @@ use super::{
     Registry,
     access::Push,
     caller::Actor,
+    janitor_times::NEVER,
     manifest_rules::Tagging,
     repositories::no_repository,
     tags::{Page, page_limit},
@@ -94,6 +95,7 @@ impl Registry {
         self.refuse_hidden(identity, name).await?;
         let (name, tag) = (name.clone(), tag.clone());
         let at = at.unwrap_or_else(|| self.clock.now());
+        let at = at.clamp(DateTime::UNIX_EPOCH, NEVER);
         self.db
             .read(move |conn| {
                 let repo = repo_find(conn, &name)?.ok_or_else(|| no_repository(&name))?;

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod gc;
 pub mod info;
 pub mod jobs;
+pub mod legal_holds;
 pub mod login_providers;
 pub mod me;
 mod parameters;
@@ -18,6 +19,8 @@ pub mod quotas;
 pub mod repositories;
 pub mod robots;
 pub mod storage_migrate;
+pub mod tag_history;
+pub mod trash;
 pub mod users;
 
 use actix_web::{

@@ -9,6 +9,7 @@ use actix_web::{
     HttpRequest,
     http::header::{self, HeaderName},
 };
+use chrono::{DateTime, Utc};
 
 use crate::{
     api::extract::query,
@@ -48,6 +49,15 @@ impl Parameters {
             Some("true") => Ok(true),
             Some(_) => Err(refused(name, "it must be true or false")),
         }
+    }
+
+    /// A time (RFC 3339).
+    pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>> {
+        let time = |text: &String| {
+            let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+            time.map_err(|_| refused(name, "it must be a time such as 2026-01-31T12:00:00Z"))
+        };
+        self.0.get(name).map(time).transpose()
     }
 
     /// The part of a list: `limit` and `last`.

@@ -36,6 +36,9 @@ struct ResourceView {
     used: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reserved: Option<i64>,
+    /// The part of what is used that lies in the trash; it never stands in the way of a push.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trash: Option<i64>,
 }
 
 /// One resource as a client orders it. What is shown can be sent back.
@@ -53,6 +56,9 @@ struct ResourceDocument {
     #[serde(rename = "reserved")]
     #[schema(value_type = Option<i64>, read_only)]
     _reserved: Value,
+    #[serde(rename = "trash")]
+    #[schema(value_type = Option<i64>, read_only)]
+    _trash: Value,
 }
 
 /// Limits as a client orders them. What is left out stays as it is.
@@ -111,6 +117,7 @@ impl From<Book> for QuotaView {
             limit: book.limits.of(resource),
             used,
             reserved,
+            trash: None,
         };
         let used = &book.used;
         Self {
@@ -131,9 +138,12 @@ struct PutAnswer {
     changes: Vec<Difference>,
 }
 
-/// An answer to `GET`.
-fn shown(book: Book) -> HttpResponse {
-    tagged(StatusCode::OK, Some(book.tag())).json(QuotaView::from(book))
+/// An answer to `GET`, which says how much of the bytes is trash.
+async fn shown(api: &Api, owner: &str, book: Book) -> Result<HttpResponse> {
+    let mut answer = tagged(StatusCode::OK, Some(book.tag()));
+    let mut quota = QuotaView::from(book);
+    quota.bytes.trash = Some(api.registry.trash_bytes(book.kind, owner).await?);
+    Ok(answer.json(quota))
 }
 
 /// An answer to `PUT`.
@@ -215,7 +225,7 @@ pub async fn account_get(
     let identity = identity(&request, &api).await?;
     let name = account_name(&request)?;
     let book = api.registry.account_quota_get(&identity, &name).await?;
-    Ok(shown(book))
+    Ok(shown(&api, name.as_str(), book).await?)
 }
 
 /// Sets limits of an account.
@@ -263,7 +273,7 @@ pub async fn tenant_get(
 ) -> Result<HttpResponse, Problem> {
     let (identity, tenant) = tenant(&request, &api).await?;
     let book = api.registry.tenant_quota_get(&identity, &tenant).await?;
-    Ok(shown(book))
+    Ok(shown(&api, &tenant, book).await?)
 }
 
 /// Sets limits of an auth tenant.

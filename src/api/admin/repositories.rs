@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The parameters of every list.
-const PAGE: [&str; 2] = ["limit", "last"];
+pub(super) const PAGE: [&str; 2] = ["limit", "last"];
 
 /// A repository in a list.
 #[derive(Serialize, ToSchema)]
@@ -139,7 +139,7 @@ struct TagsAnswer {
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "it describes parts of a path")]
-struct InRepo {
+pub(super) struct InRepo {
     /// The account's name.
     #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")]
     account: String,
@@ -152,7 +152,7 @@ struct InRepo {
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes parameters")]
-struct PageParams {
+pub(super) struct PageParams {
     /// How many entries; 1000 at most, and by default.
     #[param(minimum = 1, maximum = 4294967295_u32)]
     limit: Option<u32>,
@@ -256,7 +256,7 @@ pub async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
     }))
 }
 
-/// Deletes a manifest with its tags.
+/// Deletes a manifest with its tags and what is about it and nothing else.
 #[utoipa::path(
     delete,
     path = "/api/v1/accounts/{account}/repositories/{repo}/_manifests/{digest}",
