@@ -16,4 +16,5 @@ mod process;
 mod quotas;
 mod rules;
 mod support;
+mod trash;
 mod v2;

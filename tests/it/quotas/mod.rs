@@ -53,7 +53,7 @@ const ACCOUNT: &str = "/api/v1/accounts/demo/quota";
 
 impl TestRegistry {
     /// Sets one limit as `admin`.
-    async fn limit(&self, path: &str, resource: &str, limit: impl Into<Option<u64>>) -> Value {
+    pub async fn limit(&self, path: &str, resource: &str, limit: impl Into<Option<u64>>) -> Value {
         let order = json!({ resource: { "limit": limit.into() } });
         let answer = self.admin(Method::PUT, path).json(&order).send().await;
         let answer = answer.unwrap();
@@ -62,14 +62,14 @@ impl TestRegistry {
     }
 
     /// A quota as `admin` sees it.
-    async fn quota(&self, path: &str) -> Value {
+    pub async fn quota(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status(), 200);
         answer.json().await.unwrap()
     }
 
     /// A blob in one request; without a length the body comes in pieces.
-    async fn try_blob(&self, repo: &str, content: &[u8], has_length: bool) -> Response {
+    pub async fn try_blob(&self, repo: &str, content: &[u8], has_length: bool) -> Response {
         let digest = digest(content);
         let path = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
         let request = self.admin(Method::POST, &path);
@@ -82,7 +82,7 @@ impl TestRegistry {
     }
 
     /// Fails if a book is not what a count says, or anything else is wrong.
-    async fn assert_books(&self) {
+    pub async fn assert_books(&self) {
         let problems = self.registry.check(false).await.unwrap().problems;
         assert_eq!(problems, Vec::<String>::new());
     }
