@@ -3,6 +3,8 @@
 //! Objects are compared member by member and lists entry by entry, so a list that got an entry in the middle differs
 //! from there on. It is for people; nothing is applied from it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -71,6 +73,25 @@ fn member(key: &str) -> String {
     format!("[{}]", Value::from(key))
 }
 
+/// The members of a document that a change has changed, for a reason. What they hold is not told: it may be long.
+pub fn changed_members(before: &impl Serialize, after: &impl Serialize) -> String {
+    let members = |document: serde_json::Result<Value>| match document {
+        Ok(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    let before = members(serde_json::to_value(before));
+    let after = members(serde_json::to_value(after));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = keys
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key));
+    let changed: Vec<&str> = changed.map(String::as_str).collect();
+    match changed.as_slice() {
+        [] => "nothing changed".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +116,13 @@ mod tests {
             ]
         );
         assert_eq!(differences(&before, &before), []);
+    }
+
+    #[test]
+    fn a_change_tells_which_members_and_not_what_they_hold() {
+        let before = serde_json::json!({ "a": 1, "b": "secret", "c": 3 });
+        let after = serde_json::json!({ "a": 1, "b": "other", "d": 4 });
+        assert_eq!(changed_members(&before, &after), "changed: b, c, d");
+        assert_eq!(changed_members(&before, &before), "nothing changed");
     }
 }

@@ -25,7 +25,8 @@ use crate::{
     error::{Code, Error, Result},
     model::{
         account::{Account, AccountSettings, canonical_namespace},
-        audit::{AuditAction, AuditEvent, AuditOutcome, changed_members},
+        audit::{AuditAction, AuditEvent, AuditOutcome},
+        difference::changed_members,
         invalid_field::InvalidField,
         listing::PageOrder,
         permission::Permission,

@@ -101,16 +101,6 @@ pub(super) fn held_content(what: &str, hold: &LegalHold) -> Error {
     Error::with_message(Code::Conflict, message).with_detail(detail)
 }
 
-fn not_found(target: &HoldTarget) -> Error {
-    match &target.tag {
-        Some(tag) => {
-            let message = format!("there is no tag {tag} in repository {}", target.name);
-            Error::with_message(Code::NotFound, message)
-        }
-        None => no_repository(&target.name),
-    }
-}
-
 impl HoldOrder {
     fn check(&self, now: DateTime<Utc>) -> Result<()> {
         if self.until <= now {
@@ -180,28 +170,15 @@ impl Registry {
                 let key = (repo.id, target.tag.as_ref());
                 let before = hold_find(conn, key, now)?;
                 match &before {
-                    Some(before) if before.until > hold.until => {
-                        if !may_shorten {
-                            return Err(only_operators("made shorter"));
-                        }
-                        if hold.tag.is_none() {
+                    Some(before) if before.until > hold.until && !may_shorten => {
+                        return Err(only_operators("made shorter"));
+                    }
+                    Some(before) => {
+                        if hold.tag.is_none() && before.until > hold.until {
                             trash_put_back(conn, repo.id, (before.until, hold.until))?;
                         }
                     }
-                    Some(_) => {}
-                    None => {
-                        if let Some(tag) = &target.tag
-                            && tag_digest(conn, repo.id, tag)?.is_none()
-                        {
-                            return Err(not_found(&target));
-                        }
-                        if holds_of_repo(conn, repo.id, now)?.len() >= MAX_HOLDS {
-                            let message = format!(
-                                "a repository can have {MAX_HOLDS} holds; hold the repository as a whole"
-                            );
-                            return Err(Error::with_message(Code::Conflict, message));
-                        }
-                    }
+                    None => refuse_new(conn, repo.id, &target, now)?,
                 }
                 hold_put(conn, repo.id, &hold)?;
                 let reason = format!("until {}: {}", day(hold.until), hold.reason);
@@ -254,6 +231,27 @@ impl Registry {
         event.target.tags = target.tag.iter().map(ToString::to_string).collect();
         event
     }
+}
+
+/// Refuses a hold on a tag that is not there, and one too many.
+fn refuse_new(
+    conn: &mut Conn,
+    repo_id: i64,
+    target: &HoldTarget,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if let Some(tag) = &target.tag
+        && tag_digest(conn, repo_id, tag)?.is_none()
+    {
+        let message = format!("there is no tag {tag} in repository {}", target.name);
+        return Err(Error::with_message(Code::NotFound, message));
+    }
+    if holds_of_repo(conn, repo_id, now)?.len() >= MAX_HOLDS {
+        let message =
+            format!("a repository can have {MAX_HOLDS} holds; hold the repository as a whole");
+        return Err(Error::with_message(Code::Conflict, message));
+    }
+    Ok(())
 }
 
 fn only_operators(what: &str) -> Error {

@@ -14,16 +14,17 @@ use crate::{
         Db,
         audit::audit_append_all,
         legal_holds::hold_on_any,
+        quotas::book_find,
         repos::{Hold, repo_find, repo_hold},
         trash::{Unneeded, trash_purge},
-        trash_list::{TrashKey, trash_oldest},
+        trash_list::{TrashKey, trash_bytes, trash_oldest},
     },
     error::{Code, Error, Result},
     ids::Ids,
     model::{
         account::Account,
         audit::{AuditAction, AuditEvent},
-        quota::{BookKind, Resource},
+        quota::{BookKind, Limits, Resource},
     },
 };
 
@@ -70,16 +71,22 @@ impl TrashRoom {
 
     /// Purges what is needed after a refusal; `false` if that cannot help.
     async fn is_made(&self, refusal: &Error) -> Result<bool> {
-        let Some((kind, bytes)) = shortage(refusal) else {
+        let Some(want) = Want::of(refusal) else {
             return Ok(false);
         };
-        let owner = match kind {
+        let owner = match want.of {
             BookKind::Account => self.account.name.to_string(),
             BookKind::AuthTenant => self.account.auth_tenant_id.clone(),
         };
+        let (trash, used) = self.amounts(want.of, owner.clone()).await?;
+        let short = used + i128::from(want.bytes) - i128::from(want.limit);
+        // What does not fit even without any trash takes none. If others have made room, it is tried again.
+        if short <= 0 || short > i128::from(trash) {
+            return Ok(short <= 0);
+        }
         let (mut freed, mut was_there) = (0, false);
-        while freed < bytes {
-            let (owner, now) = (owner.clone(), self.clock.now());
+        while freed < short {
+            let (kind, owner, now) = (want.of, owner.clone(), self.clock.now());
             let oldest = self
                 .db
                 .read(move |conn| trash_oldest(conn, (kind, &owner), now, BATCH))
@@ -90,13 +97,26 @@ impl TrashRoom {
             // What others have purged meanwhile, and what was held, is not found again.
             was_there = true;
             for key in oldest {
-                freed += self.purge(key).await?;
-                if freed >= bytes {
+                freed += i128::from(self.purge(key).await?);
+                if freed >= short {
                     break;
                 }
             }
         }
         Ok(was_there)
+    }
+
+    /// How many bytes are trash, and how many are used. In this order: what others purge in between is counted twice
+    /// rather than not at all.
+    async fn amounts(&self, kind: BookKind, owner: String) -> Result<(i64, i128)> {
+        self.db
+            .read(move |conn| {
+                let trash = trash_bytes(conn, (kind, &owner))?;
+                let book = book_find(conn, kind, &owner, &Limits::default())?;
+                let used = book.map_or(0, |book| book.used.of(Resource::Bytes));
+                Ok((trash, used))
+            })
+            .await
     }
 
     /// Purges one entry, if it is still there and not held; gives the bytes that were freed.
@@ -134,19 +154,28 @@ impl TrashRoom {
     }
 }
 
-/// Whose limit of bytes is in the way, and by how much.
-fn shortage(refusal: &Error) -> Option<(BookKind, i64)> {
-    let detail = refusal
-        .detail()
-        .filter(|_| refusal.code() == Code::Denied)?;
-    if detail["resource"] != Resource::Bytes.as_str() {
-        return None;
+/// Bytes that a limit is in the way of.
+struct Want {
+    of: BookKind,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Want {
+    fn of(refusal: &Error) -> Option<Self> {
+        let detail = refusal
+            .detail()
+            .filter(|_| refusal.code() == Code::Denied)?;
+        if detail["resource"] != Resource::Bytes.as_str() {
+            return None;
+        }
+        let kinds = [BookKind::Account, BookKind::AuthTenant];
+        Some(Self {
+            of: kinds
+                .into_iter()
+                .find(|kind| detail["of"] == kind.as_str())?,
+            bytes: detail["wanted"].as_u64()?,
+            limit: detail["limit"].as_u64()?,
+        })
     }
-    let kind = [BookKind::Account, BookKind::AuthTenant]
-        .into_iter()
-        .find(|kind| detail["of"] == kind.as_str())?;
-    let number = |member: &str| detail[member].as_u64();
-    let wanted = number("used")?.saturating_add(number("wanted")?);
-    let bytes = wanted.saturating_sub(number("limit")?);
-    Some((kind, i64::try_from(bytes).unwrap_or(i64::MAX).max(1)))
 }

@@ -75,6 +75,9 @@ struct HoldsAnswer {
     next: Option<String>,
 }
 
+/// What a path is about.
+type Target = fn(&HttpRequest) -> Result<HoldTarget>;
+
 fn of_repo(request: &HttpRequest) -> Result<HoldTarget> {
     Ok(HoldTarget {
         name: repo_name(request)?,
@@ -92,7 +95,8 @@ fn of_tag(request: &HttpRequest) -> Result<HoldTarget> {
 async fn place(
     request: HttpRequest,
     payload: web::Payload,
-    (api, target): (web::Data<Api>, fn(&HttpRequest) -> Result<HoldTarget>),
+    api: web::Data<Api>,
+    target: Target,
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     Parameters::read(&request, &[])?;
@@ -108,7 +112,8 @@ async fn place(
 
 async fn lift(
     request: HttpRequest,
-    (api, target): (web::Data<Api>, fn(&HttpRequest) -> Result<HoldTarget>),
+    api: web::Data<Api>,
+    target: Target,
 ) -> Result<HttpResponse, Problem> {
     let identity = identity(&request, &api).await?;
     Parameters::read(&request, &[])?;
@@ -157,7 +162,7 @@ pub async fn repo_put(
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    place(request, payload, (api, of_repo)).await
+    place(request, payload, api, of_repo).await
 }
 
 /// Lifts the hold on a repository.
@@ -173,7 +178,7 @@ pub async fn repo_delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    lift(request, (api, of_repo)).await
+    lift(request, api, of_repo).await
 }
 
 /// Places a hold on a tag, or makes it longer.
@@ -194,7 +199,7 @@ pub async fn tag_put(
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    place(request, payload, (api, of_tag)).await
+    place(request, payload, api, of_tag).await
 }
 
 /// Lifts the hold on a tag.
@@ -213,5 +218,5 @@ pub async fn tag_delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    lift(request, (api, of_tag)).await
+    lift(request, api, of_tag).await
 }

@@ -120,7 +120,7 @@ async fn an_account_that_goes_takes_all_that_it_used_with_it() {
     let quota = registry.quota(TENANT).await;
     assert_eq!(
         quota["bytes"],
-        json!({ "limit": null, "used": 0, "reserved": 0 })
+        json!({ "limit": null, "used": 0, "reserved": 0, "trash": 0 })
     );
     // Another account of the name begins anew.
     let order = json!({ "auth_tenant_id": "demo" });

@@ -52,7 +52,7 @@ async fn five_hundred_uploads_at_once_never_pass_the_limit() {
     let quota = registry.quota(TENANT).await;
     assert_eq!(
         quota["bytes"],
-        json!({ "limit": 100_500, "used": 100_000, "reserved": 0 })
+        json!({ "limit": 100_500, "used": 100_000, "reserved": 0, "trash": 0 })
     );
     let quota = registry.quota(ACCOUNT).await;
     assert_eq!(quota["bytes"]["used"], json!(first * SIZE));
@@ -110,7 +110,7 @@ async fn a_body_without_a_length_is_broken_off_at_the_limit() {
     let quota = registry.quota(ACCOUNT).await;
     assert_eq!(
         quota["bytes"],
-        json!({ "limit": 3 << 20, "used": 0, "reserved": 3 << 20 })
+        json!({ "limit": 3 << 20, "used": 0, "reserved": 3 << 20, "trash": 0 })
     );
     let answer = registry.append(&location, b"x").await;
     assert_oci_error(answer, 403, "DENIED").await;
@@ -119,7 +119,7 @@ async fn a_body_without_a_length_is_broken_off_at_the_limit() {
     let quota = registry.quota(ACCOUNT).await;
     assert_eq!(
         quota["bytes"],
-        json!({ "limit": 3 << 20, "used": 3 << 20, "reserved": 0 })
+        json!({ "limit": 3 << 20, "used": 3 << 20, "reserved": 0, "trash": 0 })
     );
     registry.assert_books().await;
 }
@@ -140,6 +140,7 @@ impl TestRegistry {
 #[tokio::test]
 async fn deletes_go_on_over_the_quota_and_free_at_once() {
     let registry = start().await;
+    registry.settings(json!({ "trash_days": 0 })).await;
     let image = registry.push_image("demo/app", "v1", 1).await;
     let image = serde_json::to_vec(&image).unwrap();
     registry.push_blob("demo/app", &bytes(9, 500)).await;
@@ -254,7 +255,7 @@ async fn auth_tenants_without_limits_have_those_of_the_configuration() {
     let path = "/api/v1/auth-tenants/unheard-of/quota";
     assert_eq!(
         registry.quota(path).await["bytes"],
-        json!({ "limit": 10, "used": 0, "reserved": 0 })
+        json!({ "limit": 10, "used": 0, "reserved": 0, "trash": 0 })
     );
 }
 
