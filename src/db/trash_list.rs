@@ -216,9 +216,9 @@ pub fn trash_bytes(conn: &mut Conn, (kind, owner): (BookKind, &str)) -> Result<i
         format!(
             "SELECT (SELECT CAST(COALESCE(SUM(LENGTH(t.content)), 0) AS BIGINT) FROM trash_manifests t
                JOIN repos r ON r.id = t.repo_id JOIN accounts a ON a.name = r.account_name WHERE {of} = {place})
-             + (SELECT CAST(COALESCE(SUM(b.size_bytes), 0) AS BIGINT) FROM blobs b
-               JOIN accounts a ON a.name = b.account_name WHERE {of} = {place}
-               AND EXISTS (SELECT 1 FROM trash_blob_refs t WHERE t.blob_id = b.id)
+             + (SELECT CAST(COALESCE(SUM(b.size_bytes), 0) AS BIGINT) FROM blobs b WHERE b.id IN
+               (SELECT t.blob_id FROM trash_blob_refs t JOIN repos r ON r.id = t.repo_id
+                JOIN accounts a ON a.name = r.account_name WHERE {of} = {place})
                AND NOT EXISTS (SELECT 1 FROM manifest_blob_refs m WHERE m.blob_id = b.id)) AS bytes"
         )
     };

@@ -22,6 +22,9 @@ use crate::{
     registry::restore::{RestoreOrder, Restored},
 };
 
+/// How many tags a restored manifest can be given.
+const MAX_TAGS: usize = 100;
+
 /// A deleted manifest that can come back.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TrashEntry)]
@@ -143,6 +146,9 @@ fn named(
 }
 
 fn tags(names: Vec<String>) -> Result<Vec<Tag>> {
+    if names.len() > MAX_TAGS {
+        return Err(Error::field("tags", format!("at most {MAX_TAGS} tags")));
+    }
     let tag = |(number, name): (usize, String)| {
         let path = format!("tags[{number}]");
         name.parse().map_err(|error| Error::field(&path, error))
