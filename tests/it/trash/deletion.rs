@@ -118,7 +118,7 @@ async fn a_push_takes_a_manifest_out_of_the_trash_and_a_second_deletion_counts_a
     let digest = digest_of(&image);
     for _ in 0..2 {
         registry.delete_manifest(&digest).await;
-        assert_eq!(registry.trashed().await, [digest.clone()]);
+        assert_eq!(registry.trashed().await, std::slice::from_ref(&digest));
         registry.assert_books().await;
         registry.days_pass(3);
         registry.push_manifest("demo/app", "v3", &image).await;

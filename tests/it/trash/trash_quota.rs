@@ -44,7 +44,7 @@ async fn a_push_takes_the_oldest_trash_and_no_more_than_it_needs() {
             .await;
         assert_eq!(answer.status(), 201);
         let left = registry.trashed().await;
-        assert_eq!(left, [digests[2].clone()], "two had to go");
+        assert_eq!(left, [&*digests[2]], "two had to go");
         let events = registry.audit_events("action=manifest.purge").await;
         let mut purged: Vec<&str> = events
             .iter()
