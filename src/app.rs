@@ -19,7 +19,7 @@ use storage_drivers::{Limits, ObservedDriver, OpenStackSession, StorageDriver, S
 use tracing::warn;
 
 use crate::{
-    api::{self, Api, Hosts, ServeError, ServerOptions, TlsFiles},
+    api::{self, Api, Drain, Hosts, ServeError, ServerOptions, TlsFiles},
     auth::{
         driver::AuthError, issued_secret::SecretHasher, key_file::KeyError,
         keystone::KeystoneError, login_limit::LoginLimit, oidc::ProviderError,
@@ -278,10 +278,12 @@ impl App {
             metrics: self.metrics.clone(),
             shows_quotas: self.config.quotas.metrics,
             is_janitor_only: self.role == Role::Janitor,
+            drain: Drain::default(),
         };
         let options = ServerOptions {
             workers: server.workers,
             head_timeout: Duration::from_secs(server.head_timeout_seconds),
+            drain_delay: Duration::from_secs(server.drain_delay_seconds),
             drain_timeout: Duration::from_secs(server.drain_timeout_seconds),
             connections_per_worker: self.config.limits.connections_per_worker,
             tls: server.tls.as_ref().map(|tls| TlsFiles {

@@ -6,6 +6,7 @@
 
 mod admin;
 mod body;
+mod drain;
 mod endpoint;
 mod extract;
 mod keppel;
@@ -28,6 +29,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::web;
 use endpoint::Endpoint;
 
+pub use drain::Drain;
 pub use origin::Hosts;
 pub use server::{ServeError, ServerOptions, TlsFiles, listen, serve};
 
@@ -48,6 +50,8 @@ pub struct Api {
     pub shows_quotas: bool,
     /// Whether it answers only how it is.
     pub is_janitor_only: bool,
+    /// Whether it is about to stop.
+    pub drain: Drain,
 }
 
 /// The route table.

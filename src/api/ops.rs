@@ -54,8 +54,13 @@ pub async fn healthz() -> HttpResponse {
 }
 
 /// `GET /readyz`: the database and every storage backend were tried just now; the database must work, and one
-/// backend at least.
+/// backend at least. A node that is about to stop is not ready.
 pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
+    if api.drain.has_begun() {
+        return HttpResponse::ServiceUnavailable()
+            .insert_header(("Retry-After", "5"))
+            .json(json!({ "ready": false, "stopping": true }));
+    }
     let mut parts = serde_json::Map::new();
     let readiness = api.registry.readiness().await;
     let is_ready = readiness.is_ready;

@@ -10,7 +10,7 @@ use std::{
 use actix_web::{App, HttpServer, middleware::from_fn, web};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Api, ops_routes, request_log::request_log, routes, tls};
+use super::{Api, drain::close_when_draining, ops_routes, request_log::request_log, routes, tls};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -56,6 +56,8 @@ pub struct ServerOptions {
     pub workers: usize,
     /// How long a request head may take.
     pub head_timeout: Duration,
+    /// How long the server goes on when it is to stop, and only says so.
+    pub drain_delay: Duration,
     /// How long requests in flight may go on when the server stops.
     pub drain_timeout: Duration,
     /// How many connections a worker has at once.
@@ -84,19 +86,25 @@ pub fn listen(address: SocketAddr, idle_timeout: Duration) -> Result<TcpListener
     open().map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Serves until `stop` is ready, then lets requests in flight end.
+/// Serves until `stop` is ready; then says for a while that it is about to stop, and lets requests in flight end.
 pub async fn serve(
     api: Api,
     options: ServerOptions,
     listeners: Vec<TcpListener>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let is_janitor_only = api.is_janitor_only;
+    let (is_janitor_only, drain) = (api.is_janitor_only, api.drain.clone());
+    let stop = async move {
+        stop.await;
+        drain.begin();
+        tokio::time::sleep(options.drain_delay).await;
+    };
     let api = web::Data::new(api);
     let mut server = HttpServer::new(move || {
         App::new()
             .app_data(api.clone())
             .wrap(from_fn(request_log))
+            .wrap(from_fn(close_when_draining))
             .configure(if is_janitor_only { ops_routes } else { routes })
     })
     .keep_alive(KEEP_ALIVE)

@@ -28,13 +28,18 @@ pub async fn serve(config: Config, role: Role) -> Result<(), CliError> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let drain_seconds = app.config().server.drain_timeout_seconds;
+    let server = &app.config().server;
+    let delay_seconds = server.drain_delay_seconds;
+    let drain_seconds = server.drain_timeout_seconds;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        info!(drain_seconds, "stopping; requests in flight may end");
+        info!(
+            delay_seconds,
+            drain_seconds, "stopping; requests in flight may end"
+        );
     };
     for address in &addresses {
         info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");

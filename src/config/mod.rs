@@ -89,7 +89,9 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// HTTP worker threads; 0 means one for each core.
     pub workers: usize,
-    /// How long requests in flight may go on after SIGTERM.
+    /// How long the server goes on after SIGTERM and only says that it is about to stop, so that a proxy takes it out.
+    pub drain_delay_seconds: u64,
+    /// How long requests in flight may go on after that.
     pub drain_timeout_seconds: u64,
     /// How long a request head may take.
     pub head_timeout_seconds: u64,
@@ -187,6 +189,7 @@ impl Default for ServerConfig {
             base_domains: Vec::new(),
             trusted_proxies: Vec::new(),
             workers: 0,
+            drain_delay_seconds: 0,
             drain_timeout_seconds: 30,
             head_timeout_seconds: 10,
             idle_timeout_seconds: 60,

@@ -3,6 +3,7 @@
 mod addresses;
 mod apply;
 mod command_line;
+mod draining;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -34,8 +35,12 @@ struct Process {
 
 impl Process {
     fn start(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_as("all", data_dir, variables)
+    }
+
+    fn start_as(role: &str, data_dir: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(KONTOR)
-            .arg("serve")
+            .args(["serve", role])
             .arg("--data-dir")
             .arg(data_dir)
             .env("KONTOR__SERVER__LISTEN", "127.0.0.1:0")
