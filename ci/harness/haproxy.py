@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from harness import processes
-from harness.processes import Child, answers, free_ports, run
+from harness.processes import Child, answers, run
 
 CONFIGURATION = processes.ROOT / "docs" / "operate" / "haproxy.cfg"
 
@@ -25,11 +25,10 @@ def find_binary():
 
 
 class HaProxy:
-    def __init__(self, directory, nodes):
+    def __init__(self, directory, port, nodes):
         """`nodes` are the ports of two servers."""
-        self.dir, self.child = Path(directory), None
+        self.dir, self.port, self.child = Path(directory), port, None
         self.dir.mkdir()
-        [self.port] = free_ports(1)
         self.log, self.socket = self.dir / "log", self.dir / "socket"
         text = CONFIGURATION.read_text()
         places = {":80\n": f"127.0.0.1:{self.port}\n", "10.0.0.11:8080": f"127.0.0.1:{nodes[0]}",
