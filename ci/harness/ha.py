@@ -317,19 +317,19 @@ class HaTest:
 
     def age(self):
         """Makes what nobody needs old enough, until the janitors have taken it all."""
-        rest = ("SELECT (SELECT count(*) FROM uploads) + (SELECT count(*) FROM loose_objects)"
-                " + (SELECT count(*) FROM blob_mounts WHERE NOT is_used) + (SELECT count(*) FROM trash_manifests)")
-        left = self.sql(rest)
-        began = time.monotonic()
+        def rest():
+            counts = {it["table"]: self.sql(f"SELECT count(*) FROM {it['table']} WHERE {it['rest']}") for it in AGED}
+            return {table: count for table, count in counts.items() if count != "0"}
 
         def is_done():
             for aged in AGED:
                 self.sql(AGEING.format(**aged))
-            return self.sql(rest) == "0"
+            return not rest()
 
+        left, began = rest(), time.monotonic()
         if not processes.wait_until(is_done, 90, 0.5):
-            self.problems.append(f"of {left} rows of what nobody needs, {self.sql(rest)} are left")
-        say(f"  {left} rows of what nobody needs, gone after {time.monotonic() - began:.1f} s")
+            self.problems.append(f"of what nobody needs, {left}, there is left: {rest()}")
+        say(f"  rows of what nobody needs: {left}, gone after {time.monotonic() - began:.1f} s")
 
     def expect_deleted(self, kept):
         """What was deleted is gone, with the blobs that nothing else needs."""
