@@ -215,7 +215,7 @@ class HaTest:
         child = node.child
         child.send(signal.SIGTERM)
         meanwhile()
-        if (code := child.stop(60)) != node.clean_exit:
+        if (code := child.stop(60, number=0)) != node.clean_exit:  # the signal was sent already
             self.problems.append(f"{node.name} ended with {code} when asked to stop")
 
     def expect_polite_end(self, node, name):
@@ -358,7 +358,7 @@ class HaTest:
 
     def report(self):
         ledger = self.floor.ledger
-        for phase in self.phases:
+        for phase in (*self.phases, *([self.floor.phase] if self.floor.phase.failures else [])):
             print(f"  {phase.line()}")
             for kind, (count, example) in phase.failures.items():
                 print(f"    FAILED, {count} times: {kind}\n      e.g. {example}")
@@ -377,14 +377,18 @@ class HaTest:
         for problem in self.problems:
             print(f"  PROBLEM: {problem}")
         requests = sum(len(phase.latencies) for phase in self.phases)
-        failed = sum(phase.failed() for phase in self.phases)
+        failed = sum(phase.failed() for phase in (*self.phases, self.floor.phase))
         good = not (self.problems or failed or ledger.lost or ledger.corrupt)
         if not good:
-            logs = [kept_log(node.log, f"ha-{node.name}") for node in self.nodes()]
-            print(f"  logs: {', '.join(map(str, [*logs, kept_log(self.proxy.log, 'ha-haproxy')]))}")
+            self.keep_logs()
         print(f"ha: {requests} requests, {failed} failed, {ledger.acknowledged} acknowledged pushes, "
               f"{ledger.counts['deletions']} deletions, {len(ledger.lost)} lost, {len(ledger.corrupt)} corrupt", flush=True)
         return good
+
+    def keep_logs(self):
+        logs = [kept_log(node.log, f"ha-{node.name}") for node in self.nodes()]
+        logs += [kept_log(self.proxy.log, "ha-haproxy"), kept_log(self.postgres.log, "ha-postgres")]
+        print(f"  logs: {', '.join(map(str, logs))}", flush=True)
 
 
 # What the janitors must have done while all this went on.
@@ -395,4 +399,9 @@ WORKING_JOBS = ("abandon_uploads", "sweep_blobs", "sweep_objects", "sweep_storag
 def run(options):
     say(f"ha: two API nodes, two janitors, {options.rounds} rounds, seed {options.seed}")
     with processes.work_dir() as directory:
-        return HaTest(options, directory).run()
+        test = HaTest(options, directory)
+        try:
+            return test.run()
+        except RuntimeError:  # a node is gone, or does not come back
+            test.keep_logs()
+            raise
