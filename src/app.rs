@@ -2,6 +2,7 @@
 
 mod audit_sinks;
 mod auth_drivers;
+mod node_loops;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use std::{
 
 use audit_sinks::audit_sinks;
 use auth_drivers::AuthDrivers;
+use node_loops::{flush_pulls, watch_revocations};
 use storage_drivers::{Limits, ObservedDriver, OpenStackSession, StorageDriver, StorageError};
 use tracing::warn;
 
@@ -34,7 +36,7 @@ use crate::{
     model::job::Job,
     registry::{
         Backend, Backends, Downloads, MoveSettings, Parts, RateLimitSettings, Registry, Settings,
-        bootstrap::FirstStart, pull_log, revoke,
+        bootstrap::FirstStart,
     },
     telemetry::Metrics,
 };
@@ -315,40 +317,6 @@ fn rate_limits(config: &RateLimitsConfig) -> RateLimitSettings {
         blob_pushes: config.blob_pushes,
         manifest_pulls: config.manifest_pulls,
         manifest_pushes: config.manifest_pushes,
-    }
-}
-
-/// Writes the collected pulls every few seconds.
-async fn flush_pulls(registry: Arc<Registry>) {
-    let mut ticks = tokio::time::interval(pull_log::FLUSH_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = registry.pulls_flush().await {
-            warn!(error = ?error, "pulls were not noted");
-        }
-    }
-}
-
-/// Learns what other nodes have revoked.
-async fn watch_revocations(registry: Arc<Registry>) {
-    let mut ticks = tokio::time::interval(revoke::REFRESH_EVERY);
-    let mut until_sweep = 0_u32;
-    loop {
-        ticks.tick().await;
-        if let Err(error) = registry.revocations_refresh().await {
-            warn!(error = ?error, "revocations could not be read; those that were known still count");
-        }
-        if until_sweep == 0
-            && let Err(error) = registry.identity_sweep().await
-        {
-            warn!(error = ?error, "ended secrets and revocations were not removed");
-        }
-        if until_sweep == 0
-            && let Err(error) = registry.rate_limits_sweep().await
-        {
-            warn!(error = ?error, "empty buckets of rate limits were not removed");
-        }
-        until_sweep = until_sweep.checked_sub(1).unwrap_or(revoke::SWEEP_EVERY);
     }
 }
 

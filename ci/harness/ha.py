@@ -386,9 +386,9 @@ class HaTest:
         return good
 
     def keep_logs(self):
-        logs = [kept_log(node.log, f"ha-{node.name}") for node in self.nodes()]
-        logs += [kept_log(self.proxy.log, "ha-haproxy"), kept_log(self.postgres.log, "ha-postgres")]
-        print(f"  logs: {', '.join(map(str, logs))}", flush=True)
+        logs = {node.name: node.log for node in self.nodes()} | {"haproxy": self.proxy.log, "postgres": self.postgres.log}
+        kept = [str(kept_log(log, f"ha-{name}")) for name, log in logs.items() if log.exists()]
+        print(f"  logs: {', '.join(kept)}", flush=True)
 
 
 # What the janitors must have done while all this went on.
