@@ -181,8 +181,8 @@ async fn a_manifest_whose_blob_is_broken_says_so_until_it_is_whole() {
         format!("UPDATE blobs SET validation_error = {error} WHERE digest = '{layer}'")
     };
     let shown = async || {
-        let path = format!("/api/v1/accounts/demo/repositories/app/_manifests");
-        let answer = registry.admin(Method::GET, &path).send().await.unwrap();
+        let path = "/api/v1/accounts/demo/repositories/app/_manifests";
+        let answer = registry.admin(Method::GET, path).send().await.unwrap();
         let page: serde_json::Value = answer.json().await.unwrap();
         page["manifests"][0]["validation_error"].clone()
     };
