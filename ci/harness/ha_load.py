@@ -16,6 +16,7 @@ from harness.verify import verify_manifest, verify_push
 
 KEPT_IMAGES = 8  # of each pusher; older ones are deleted
 OUTAGE_SECONDS = 45  # how long an operation goes on asking while the database restarts
+CUT_PAUSE_SECONDS = 0.5  # before the second try; clients wait for longer
 BASE = "demo/ha-base"  # its blobs are mounted from there
 UPLOADS = ("put", "stream", "chunks", "mount")
 
@@ -148,6 +149,9 @@ class Operator(threading.Thread):
                     cuts += 1
                     if phase.allows_cuts and cuts == 1:
                         self.note(phase, "cuts")
+                        # A process that was killed closes its connections one after the other: at once, HAProxy may
+                        # take another one of them.
+                        self.floor.stop.wait(CUT_PAUSE_SECONDS)
                         continue
                 elif is_outage(error) and phase.allows_outage and time.monotonic() < begun + OUTAGE_SECONDS:
                     self.note(phase, "outages")
