@@ -312,3 +312,11 @@ pub fn gc_has_new_referrer(
     let found = diesel::dsl::exists(referrers).or(diesel::dsl::exists(by_tags));
     diesel::select(found).get_result(conn).map_err(Error::from)
 }
+
+/// Makes the GC policies due in every repository of accounts that have some.
+pub fn gc_due_now(conn: &mut Conn, now: DateTime<Utc>) -> Result<usize> {
+    Ok(diesel::update(repos::table)
+        .filter(repos::next_gc_at.gt(now.naive_utc()))
+        .set(repos::next_gc_at.eq(Some(now.naive_utc())))
+        .execute(conn)?)
+}

@@ -56,6 +56,12 @@ jobs! {
     ValidateBlobs, "validate_blobs", 5, "reads blobs and compares them with their digests";
     /// `registry/validate_manifests.rs`
     ValidateManifests, "validate_manifests", 5, "compares manifests with storage and with what they need";
+    /// `registry/image_gc.rs`
+    ImageGc, "image_gc", 5, "deletes images as the GC policies of accounts say";
+    /// `registry/trash.rs`
+    PurgeTrash, "purge_trash", 5, "empties the trash of what need not be restorable any more";
+    /// `registry/tag_history.rs`
+    PruneTagHistory, "prune_tag_history", 60, "forgets what tags pointed at long ago";
     /// `registry/audit_seal.rs`
     SealAudit, "seal_audit", 1, "links and signs the audit trail";
     /// `registry/audit_seal.rs`

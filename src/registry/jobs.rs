@@ -14,6 +14,7 @@ use crate::{
     auth::driver::Identity,
     db::{
         content_checks::{blobs_validate_now, manifests_validate_now},
+        image_gc::gc_due_now,
         unknown_objects::containers_sweep_now,
     },
     error::{Code, Error, Result},
@@ -57,6 +58,12 @@ impl Registry {
             Job::MergeChunks => self.chunks_merge().await,
             Job::ValidateBlobs => self.blob_validate().await,
             Job::ValidateManifests => self.manifest_validate().await,
+            Job::ImageGc => match self.image_gc_claim().await? {
+                Some(task) => self.image_gc_run(task).await.map(|()| true),
+                None => Ok(false),
+            },
+            Job::PurgeTrash => self.trash_purge().await,
+            Job::PruneTagHistory => self.tag_history_prune().await,
             Job::SealAudit => match self.audit_is_waiting().await? {
                 true => self.audit_seal().await.map(|()| true),
                 false => Ok(false),
@@ -80,6 +87,9 @@ impl Registry {
             Job::MergeChunks => self.merge_due_since().await,
             Job::ValidateBlobs => self.blobs_due_since().await,
             Job::ValidateManifests => self.manifests_due_since().await,
+            Job::ImageGc => self.image_gc_due_since().await,
+            Job::PurgeTrash => self.trash_due_since().await,
+            Job::PruneTagHistory => self.tag_history_due_since().await,
             Job::MoveAccount => self.moves_due_since().await,
             // They look for themselves, and have no time in the database.
             Job::SealAudit | Job::PruneAudit | Job::DeliverAudit(_) => Ok(Some(self.clock.now())),
@@ -127,6 +137,7 @@ impl Registry {
                 let hasten = move |conn: &mut _| containers_sweep_now(conn, now);
                 self.db.write(hasten).await
             }
+            Job::ImageGc => self.db.write(move |conn| gc_due_now(conn, now)).await,
             // What they wait for is an age, or somebody's order.
             _ => Ok(0),
         }

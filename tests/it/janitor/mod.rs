@@ -64,7 +64,7 @@ impl TestRegistry {
 
     /// Deletions take effect at once.
     pub async fn without_trash(&self) {
-        let answer = self.account("demo", json!({})).await;
+        let answer = self.account("demo", json!({ "trash_days": 0 })).await;
         assert_eq!(answer.status(), 200);
     }
 
