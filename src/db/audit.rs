@@ -66,12 +66,18 @@ pub fn audit_is_unsealed(conn: &mut Conn) -> Result<bool> {
     Ok(diesel::select(diesel::dsl::exists(waiting)).get_result(conn)?)
 }
 
-/// Links up to `limit` waiting events to the chain, in the order of their times; gives the new end if there were any.
-pub fn audit_seal(conn: &mut Conn, limit: i64) -> Result<Option<(i64, String)>> {
-    // First: whoever seals at the same time waits here, and sees what was sealed.
+/// Holds the chain until the transaction ends. Whoever seals or prunes it at the same time waits here, and sees then what
+/// was done.
+fn chain_hold(conn: &mut Conn) -> Result<()> {
     diesel::update(audit_chain::table.find(CHAIN))
         .set(audit_chain::seq.eq(audit_chain::seq))
         .execute(conn)?;
+    Ok(())
+}
+
+/// Links up to `limit` waiting events to the chain, in the order of their times; gives the new end if there were any.
+pub fn audit_seal(conn: &mut Conn, limit: i64) -> Result<Option<(i64, String)>> {
+    chain_hold(conn)?;
     let (mut seq, mut hash): (i64, String) = audit_chain::table
         .find(CHAIN)
         .select((audit_chain::seq, audit_chain::hash))
@@ -235,12 +241,13 @@ pub fn audit_find(conn: &mut Conn, filter: &AuditFilter) -> Result<Vec<SealedEve
 }
 
 /// Up to where the chain may be pruned: to the last event before the first one that is young or not delivered, at
-/// most `limit` events; with the hash there.
+/// most `limit` events; with the hash there. It holds the chain: two nodes that prune must not both leave an anchor.
 pub fn audit_prunable(
     conn: &mut Conn,
     before: DateTime<Utc>,
     (sinks, limit): (&[String], i64),
 ) -> Result<Option<(i64, String)>> {
+    chain_hold(conn)?;
     let young: Option<Option<i64>> = audit_events::table
         .filter(audit_events::seq.is_not_null())
         .filter(audit_events::at.ge(before.naive_utc()))

@@ -169,3 +169,26 @@ async fn what_need_not_be_kept_goes_and_the_rest_can_still_be_verified() {
         "{found}"
     );
 }
+
+#[tokio::test]
+async fn two_nodes_may_prune_at_once() {
+    let keep = |config: &mut kontor::config::Config| {
+        config.audit.keep_days = 1;
+        config.janitor.disabled_jobs.push("prune_audit".to_owned());
+    };
+    let registry = Setup::default().config(keep).start().await;
+    let second = registry.second_node().await;
+    for turn in 0..10 {
+        registry.push_image("demo/app", "v1", turn).await;
+        registry.audit_settle().await;
+        registry.clock.advance(chrono::TimeDelta::hours(25));
+        second.clock.advance(registry.now() - second.now());
+        let (here, there) = tokio::join!(
+            registry.registry.audit_prune(),
+            second.registry.audit_prune()
+        );
+        // The other finds nothing left, or what was sealed since.
+        assert!(here.unwrap() || there.unwrap());
+        assert!(verdict(&registry).await.is_ok());
+    }
+}
