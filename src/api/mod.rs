@@ -120,7 +120,7 @@ fn repository_routes(config: &mut web::ServiceConfig) {
         )
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_tags/{tag}/_hold")
-                .put(legal_holds::tag_put)
+                .post(legal_holds::tag_post)
                 .delete(legal_holds::tag_delete),
         )
         .service(
@@ -142,7 +142,7 @@ fn repository_routes(config: &mut web::ServiceConfig) {
         )
         .service(
             Endpoint::admin("/api/v1/accounts/{account}/repositories/{repo:.+}/_hold")
-                .put(legal_holds::repo_put)
+                .post(legal_holds::repo_post)
                 .delete(legal_holds::repo_delete),
         )
         .service(

@@ -50,8 +50,8 @@ struct Plan {
     faults: HashMap<Op, Vec<(u32, Option<Fault>)>>,
     /// For each operation: what its calls wait for.
     gates: HashMap<Op, watch::Receiver<bool>>,
-    /// After how many bytes the coming reads break off, soonest first.
-    cuts: Vec<u64>,
+    /// After how many bytes the bodies of the coming reads break off, soonest first; `None` is not at all.
+    cuts: Vec<Option<u64>>,
 }
 
 /// The test's handle on a [`FaultyDriver`]. Clones share one state.
@@ -109,7 +109,20 @@ impl Faults {
 
     /// Makes the body of the next successful read break off after `bytes` bytes.
     pub fn cut_next_read(&self, bytes: u64) {
-        self.plan().cuts.push(bytes);
+        self.plan().cuts.push(Some(bytes));
+    }
+
+    /// Lets the bodies of the next `reads` successful reads come whole, after those that were ordered to break off
+    /// before. What is ordered next is for the reads after them.
+    pub fn spare_next_reads(&self, reads: u32) {
+        self.plan().cuts.extend((0..reads).map(|_| None));
+    }
+
+    /// Takes back the orders that have not come about yet.
+    pub fn clear(&self) {
+        let mut plan = self.plan();
+        plan.faults.clear();
+        plan.cuts.clear();
     }
 
     /// Makes calls of `op` wait until the gate is opened. They are counted when they arrive.
@@ -161,7 +174,10 @@ impl Faults {
 
     fn cut_take(&self) -> Option<u64> {
         let mut plan = self.plan();
-        (!plan.cuts.is_empty()).then(|| plan.cuts.remove(0))
+        if plan.cuts.is_empty() {
+            return None;
+        }
+        plan.cuts.remove(0)
     }
 }
 

@@ -149,15 +149,15 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespo
 
 /// Places a hold on a repository, or makes it longer.
 #[utoipa::path(
-    put,
+    post,
     path = "/api/v1/accounts/{account}/repositories/{repo}/_hold",
-    operation_id = "repository_hold_put",
+    operation_id = "repository_hold_post",
     tag = "legal holds",
     params(InRepo),
     request_body = HoldDocument,
     responses((status = 200, description = "the hold", body = HoldView), Problems),
 )]
-pub async fn repo_put(
+pub async fn repo_post(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
@@ -183,9 +183,9 @@ pub async fn repo_delete(
 
 /// Places a hold on a tag, or makes it longer.
 #[utoipa::path(
-    put,
+    post,
     path = "/api/v1/accounts/{account}/repositories/{repo}/_tags/{tag}/_hold",
-    operation_id = "tag_hold_put",
+    operation_id = "tag_hold_post",
     tag = "legal holds",
     params(
         InRepo,
@@ -194,7 +194,7 @@ pub async fn repo_delete(
     request_body = HoldDocument,
     responses((status = 200, description = "the hold", body = HoldView), Problems),
 )]
-pub async fn tag_put(
+pub async fn tag_post(
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,

@@ -3,8 +3,11 @@
 mod blob_explain;
 mod gc_preview;
 mod image_gc;
+mod direct;
+mod fault_sweep;
 mod jobs;
 mod merge_chunks;
+mod model;
 mod sweeps;
 mod validation;
 
@@ -36,6 +39,11 @@ fn digest_of(manifest: &Value) -> String {
     digest(&serde_json::to_vec(manifest).unwrap()).to_string()
 }
 
+/// The settings of an account whose deletions take effect at once.
+fn trash_off() -> Value {
+    json!({ "trash_days": 0 })
+}
+
 impl TestRegistry {
     /// Does all that is due of a job, and says how many tasks that was.
     pub async fn run_job(&self, job: Job) -> usize {
@@ -64,7 +72,7 @@ impl TestRegistry {
 
     /// Deletions take effect at once.
     pub async fn without_trash(&self) {
-        let answer = self.account("demo", json!({ "trash_days": 0 })).await;
+        let answer = self.account("demo", trash_off()).await;
         assert_eq!(answer.status(), 200);
     }
 

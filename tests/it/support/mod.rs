@@ -74,9 +74,16 @@ pub struct Setup {
     change: Option<Change>,
     storage: Option<Arc<dyn StorageDriver>>,
     second: Option<Arc<dyn StorageDriver>>,
+    is_unserved: bool,
 }
 
 impl Setup {
+    /// Only the use cases: nothing listens, no job runs, nothing happens by itself.
+    pub fn unserved(mut self) -> Self {
+        self.is_unserved = true;
+        self
+    }
+
     /// A backend called `second`, besides `default`.
     pub fn second(mut self) -> Self {
         self.second = Some(Arc::new(MemoryDriver::default()));
@@ -123,7 +130,11 @@ impl Setup {
         let storage = self
             .storage
             .unwrap_or_else(|| Arc::new(MemoryDriver::default()));
-        start(config, (storage, self.second), folder, schema).await
+        let storages = (storage, self.second);
+        if self.is_unserved {
+            return assemble(config, storages, folder, schema).await.0;
+        }
+        start(config, storages, folder, schema).await
     }
 }
 
@@ -154,12 +165,37 @@ fn users() -> Vec<StaticUser> {
     ]
 }
 
+type Storages = (Arc<dyn StorageDriver>, Option<Arc<dyn StorageDriver>>);
+
 async fn start(
     config: Config,
-    (storage, second): (Arc<dyn StorageDriver>, Option<Arc<dyn StorageDriver>>),
+    storages: Storages,
     folder: Arc<TempDir>,
     schema: Option<Arc<Schema>>,
 ) -> TestRegistry {
+    let (mut registry, app) = assemble(config, storages, folder, schema).await;
+    let listeners = app.listen().unwrap();
+    registry.address = listeners[0].local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    registry.stop = Some(stop);
+    thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let stop = async move {
+                let _ = stopped.await;
+            };
+            app.serve(listeners, stop).await.unwrap();
+        });
+    });
+    registry
+}
+
+/// A registry that does not run yet.
+async fn assemble(
+    config: Config,
+    (storage, second): Storages,
+    folder: Arc<TempDir>,
+    schema: Option<Arc<Schema>>,
+) -> (TestRegistry, App) {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let (driver, faults) = FaultyDriver::wrap(Arc::clone(&storage));
     let mut backends = BTreeMap::from([("default".to_owned(), driver)]);
@@ -174,20 +210,9 @@ async fn start(
     };
     let app = App::build_with(config.clone(), overrides).unwrap();
     app.prepare().await.unwrap();
-    let listeners = app.listen().unwrap();
-    let address = listeners[0].local_addr().unwrap();
     let (registry, db) = (Arc::clone(app.registry()), app.db().clone());
-    let (stop, stopped) = oneshot::channel::<()>();
-    thread::spawn(move || {
-        actix_web::rt::System::new().block_on(async move {
-            let stop = async move {
-                let _ = stopped.await;
-            };
-            app.serve(listeners, stop).await.unwrap();
-        });
-    });
-    TestRegistry {
-        address,
+    let registry = TestRegistry {
+        address: config.server.listen[0],
         clock,
         faults,
         storage,
@@ -200,9 +225,10 @@ async fn start(
             .unwrap(),
         config,
         folder,
-        stop: Some(stop),
+        stop: None,
         _schema: schema,
-    }
+    };
+    (registry, app)
 }
 
 impl TestRegistry {

@@ -14,7 +14,7 @@ const TAG_HOLD: &str = "demo/repositories/app/_tags/v1/_hold";
 async fn hold(registry: &TestRegistry, user: &str, path: &str, days: i64) -> (u16, Value) {
     let until = registry.now() + TimeDelta::days(days);
     let order = json!({ "until": until, "reason": "case 7" });
-    registry.ask(user, (Method::PUT, path), Some(order)).await
+    registry.ask(user, (Method::POST, path), Some(order)).await
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn holds_are_listed_while_they_are_in_force() {
             "$.reason",
         ),
     ] {
-        let put = (Method::PUT, REPO_HOLD);
+        let put = (Method::POST, REPO_HOLD);
         let (status, problem) = registry.ask("owner", put, Some(order)).await;
         assert_eq!((status, problem["path"].as_str()), (422, Some(path)));
     }

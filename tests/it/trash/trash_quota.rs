@@ -147,7 +147,7 @@ async fn what_is_held_does_not_go_for_a_push() {
     let digests = fill(&registry, "demo/app", &[11]).await;
     let until = registry.now() + chrono::TimeDelta::days(30);
     let order = json!({ "until": until, "reason": "case 7" });
-    let path = (Method::PUT, "demo/repositories/app/_hold");
+    let path = (Method::POST, "demo/repositories/app/_hold");
     assert_eq!(registry.ask("admin", path, Some(order)).await.0, 200);
     registry
         .limit(ACCOUNT_QUOTA, "bytes", used(&registry).await)
