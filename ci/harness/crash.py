@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import postgres, processes
+from harness import janitor, postgres, processes
 from harness.content import Maker
 from harness.ledger import Ledger
 from harness.processes import say
@@ -18,11 +18,11 @@ SECONDS_PER_KILL = 6  # the limit of a run; it needs about one
 
 
 class Arena:
-    """What the threads share: the server, whether it is up, and the ledger."""
+    """What the threads share: the server, whether it is up, and the ledger. `deletes`: the pushers also delete."""
 
-    def __init__(self, server, seed, directory):
-        self.server, self.seed, self.directory = server, seed, Path(directory)
-        self.ledger, self.maker = Ledger(seed), Maker(seed)
+    def __init__(self, server, seed, directory, deletes=False):
+        self.server, self.seed, self.directory, self.deletes = server, seed, Path(directory), deletes
+        self.ledger, self.maker = Ledger(seed, is_swept=deletes), Maker(seed)
         self.up, self.stop = threading.Event(), threading.Event()
         self.generation = 0  # starts so far; a thread that sees another number knows of a kill
         self.database_hurt = False
@@ -44,7 +44,7 @@ class CrashTest:
         self.options, self.database, self.kills = options, database, 0
         self.restarts, self.problems, self.early_kills, self.database_kills = [], [], 0, 0
         self.postgres = None
-        self.arena = Arena(self.make_server(directory), options.seed, directory)
+        self.arena = Arena(self.make_server(directory), options.seed, directory, deletes=options.janitor)
 
     def make_server(self, directory):
         if self.options.server == "docker-registry":
@@ -54,7 +54,10 @@ class CrashTest:
             self.postgres = postgres.Postgres(directory / "postgres")
             self.postgres.start()
             url = self.postgres.create_database("kontor")
-        return Kontor(directory / "server", self.options.binary, url)
+        server = Kontor(directory / "server", self.options.binary, url)
+        if self.options.janitor:
+            server.settings = janitor.SETTINGS
+        return server
 
     def workers(self):
         made = [Pusher(n, self.arena, basic=n == 3) for n in range(4)]
@@ -100,7 +103,8 @@ class CrashTest:
             self.check("after a kill", 120)
         self.restart()
         ledger = arena.ledger
-        verify_all(ledger, arena.server, ledger.sample(8, 8) + ledger.surplus(), ledger.sample_loose(8))
+        loose = [] if ledger.is_swept else ledger.sample_loose(8)
+        verify_all(ledger, arena.server, ledger.sample(8, 8) + ledger.surplus(), loose)
         if self.kills % 20 == 0:
             say(f"  {self.kills} kills, {ledger.acknowledged} pushes, {ledger.acknowledged_blobs} blobs, "
                 f"{len(ledger.lost)} lost, {len(ledger.corrupt)} corrupt")
@@ -147,7 +151,9 @@ class CrashTest:
     def finish(self):
         """Everything once more, a clean stop, and the server's own check of every digest."""
         arena, ledger = self.arena, self.arena.ledger
-        everything, loose = list(ledger.pushes), list(ledger.loose)
+        if self.options.janitor:
+            self.look_for_rubbish()
+        everything, loose = list(ledger.pushes), [] if ledger.is_swept else list(ledger.loose)
         say(f"  verifying {len(everything)} pushes and {len(loose)} blobs")
         good = verify_all(ledger, arena.server, everything, loose)
         if good < len(everything) + len(loose) and not ledger.lost and not ledger.corrupt:
@@ -158,6 +164,21 @@ class CrashTest:
         if self.postgres:
             self.postgres.stop()
         return self.report()
+
+    def look_for_rubbish(self):
+        """Hours pass, and what nobody needs is gone. Whatever was acknowledged is verified after that."""
+        server, database = self.arena.server, janitor.Database(self.arena.server, self.postgres)
+        # What one job takes away, such as the old chunks of a blob that was merged, is due only later for another.
+        for _ in range(3):
+            server.stop()
+            database.age()
+            server.start()
+            if not (stays := janitor.rubbish_goes(database, 15)):
+                break
+        else:
+            self.problems.append(f"rubbish stays: {stays}")
+        if not self.arena.ledger.counts["deleted images"] or not self.arena.ledger.pushes:
+            self.problems.append("nothing was deleted, or nothing was kept")
 
     def report(self):
         ledger = self.arena.ledger

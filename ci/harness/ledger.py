@@ -26,8 +26,12 @@ class Push:
 
 
 class Ledger:
-    def __init__(self, seed):
+    """`is_swept`: a janitor takes away what no manifest needs, so only manifests and their blobs must stay."""
+
+    def __init__(self, seed, is_swept=False):
         self.lock = threading.Lock()
+        self.is_swept = is_swept
+        self.deleted = set()  # (repo, digest) of manifests whose deletion has at least begun
         self.random = random.Random(seed)
         self.pushes = []  # oldest first
         self.loose = collections.deque(maxlen=LOOSE)  # (repo, Blob): acknowledged, perhaps never in a manifest
@@ -59,6 +63,16 @@ class Ledger:
             self.acknowledged += 1
             if style:
                 self.styles[style] += len(push.blobs)
+
+    def push_deleting(self, push):
+        """A client is about to delete it: from now on nobody knows whether it is there."""
+        with self.lock:
+            self.deleted.add((push.repo, push.digest))
+            self.pushes = [kept for kept in self.pushes if kept.digest != push.digest or kept.repo != push.repo]
+
+    def must_exist(self, push):
+        with self.lock:
+            return (push.repo, push.digest) not in self.deleted
 
     # -- findings
 

@@ -82,6 +82,7 @@ class Kontor(Server):
     def __init__(self, directory, binary, database_url=None, log_level="warn", config=None):
         super().__init__(directory)
         self.binary, self.database_url, self.log_level, self.config = binary, database_url, log_level, config
+        self.settings = {}  # more variables of the environment
 
     def argv(self):
         return [self.binary, "serve", "--data-dir", self.data]
@@ -99,6 +100,7 @@ class Kontor(Server):
             "KONTOR__SERVER__LISTEN": f"127.0.0.1:{self.port}",
             "KONTOR__AUTH__INITIAL_ADMIN_PASSWORD": PASSWORD,
             "KONTOR__LOG__LEVEL": self.log_level,
+            **self.settings,
         }
         if self.database_url:
             settings["KONTOR__DATABASE__URL"] = self.database_url

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from harness.client import Disconnected, Unexpected, scopes_of
 from harness.content import digest_of
@@ -9,13 +10,14 @@ from harness.content import digest_of
 
 def judge(ledger, key, answer, got, want, must_exist=True):
     """Judges a GET: `got` and `want` are `(digest, size)`. True if the right bytes came; `Unexpected` if the answer
-    says neither that the thing is there nor that it is not."""
+    says neither that the thing is there nor that it is not. `must_exist` may be a function, which is asked afterwards:
+    a client may have deleted the thing meanwhile."""
     if answer.status == 200:
         if got == want:
             return True
         ledger.note_corrupt(key, f"{key}: 200 with {got}, expected {want}")
     elif answer.status == 404:
-        if must_exist:
+        if must_exist() if callable(must_exist) else must_exist:
             ledger.note_lost(key, f"{key}: 404 although it was acknowledged")
     else:
         raise Unexpected(f"GET {key.split()[0]}", answer)
@@ -33,7 +35,8 @@ def verify_manifest(ledger, client, push, reference):
     answer = client.request("GET", f"/v2/{push.repo}/manifests/{reference}", scopes_of(push.repo),
                             headers={"Accept": "*/*, application/vnd.oci.image.manifest.v1+json"})
     key = f"manifest {push.repo}:{push.tag}" if reference == push.tag else f"manifest {push.repo}@{push.digest}"
-    good = judge(ledger, key, answer, (digest_of(answer.body), len(answer.body)), (push.digest, push.size))
+    good = judge(ledger, key, answer, (digest_of(answer.body), len(answer.body)), (push.digest, push.size),
+                 lambda: ledger.must_exist(push))
     if good and answer.header("Docker-Content-Digest") not in (None, push.digest):
         ledger.note_corrupt(key, f"{key}: Docker-Content-Digest {answer.header('Docker-Content-Digest')}")
     return good
@@ -41,7 +44,8 @@ def verify_manifest(ledger, client, push, reference):
 
 def verify_push(ledger, client, push):
     good = verify_manifest(ledger, client, push, push.tag) and verify_manifest(ledger, client, push, push.digest)
-    return all([verify_blob(ledger, client, push.repo, *blob) for blob in push.blobs]) and good
+    must_exist = partial(ledger.must_exist, push)
+    return all([verify_blob(ledger, client, push.repo, *blob, must_exist) for blob in push.blobs]) and good
 
 
 def verify_all(ledger, server, pushes, loose=(), workers=3):
