@@ -1,7 +1,7 @@
 """The janitor at full speed in a crash test, and the look for rubbish at the end of it.
 
 What nobody needs may stay for minutes at least, however short the times in the configuration. A test does not wait: at
-the end it makes what the database holds older, with the server down, and then looks whether it goes.
+the end it makes what the database holds older, by hours and the trash by days, with the server down, and then looks whether it goes.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ SETTINGS = {
     "KONTOR__JANITOR__STORAGE_SWEEP_SECONDS": "5",
 }
 
-AGED = (("loose_objects", "noted_at"), ("uploads", "updated_at"), ("blob_mounts", "keep_until"))
+AGED = (("loose_objects", "noted_at", 1), ("uploads", "updated_at", 1), ("blob_mounts", "keep_until", 1),
+        ("trash_manifests", "purge_at", 10 * 24))
 
 RUBBISH = {
     "uploads": "SELECT COUNT(*) FROM uploads",
@@ -56,9 +57,9 @@ class Database:
 
     def age(self):
         """Makes what is there an hour older."""
-        for table, column in AGED:
-            older = (f"{column} - INTERVAL '1 hour'" if self.postgres
-                     else f"strftime('%Y-%m-%d %H:%M:%f', {column}, '-1 hour')")
+        for table, column, hours in AGED:
+            older = (f"{column} - INTERVAL '{hours} hours'" if self.postgres
+                     else f"strftime('%Y-%m-%d %H:%M:%f', {column}, '-{hours} hours')")
             self.ask(f"UPDATE {table} SET {column} = {older}")
 
     def rubbish(self):

@@ -6,8 +6,6 @@
 //! somebody may be about to push a manifest. Rows are held in this order: account, repository, blobs, manifests and trash,
 //! mounts, books.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
@@ -61,6 +59,7 @@ pub fn mounts_keep(
     wanted: &[(FullRepoName, Digest)],
     keep_until: DateTime<Utc>,
 ) -> Result<()> {
+    let mut mounts: Vec<(i64, i64)> = Vec::with_capacity(wanted.len());
     for (name, digest) in wanted {
         let mount: Option<(i64, i64)> = blob_mounts::table
             .inner_join(repos::table)
@@ -69,12 +68,15 @@ pub fn mounts_keep(
             .filter(repos::name.eq(name.repo.as_str()))
             .filter(blobs::account_name.eq(name.account.as_str()))
             .filter(blobs::digest.eq(digest.as_str()))
-            .select((blob_mounts::repo_id, blob_mounts::blob_id))
+            .select((blob_mounts::blob_id, blob_mounts::repo_id))
             .first(conn)
             .optional()?;
-        if let Some(mount) = mount {
-            mount_keep(conn, mount, keep_until)?;
-        }
+        mounts.extend(mount);
+    }
+    // In the order in which everybody holds them.
+    mounts.sort_unstable();
+    for (blob_id, repo_id) in mounts {
+        mount_keep(conn, (repo_id, blob_id), keep_until)?;
     }
     Ok(())
 }
@@ -146,60 +148,84 @@ fn is_needed(conn: &mut Conn, (repo_id, blob_id): (i64, i64)) -> Result<bool> {
 }
 
 /// What a sweep of mounts took away.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct MountsSwept {
-    /// How many were taken away.
+    /// From which account.
+    pub account: AccountName,
+    /// How many mounts were taken away.
     pub mounts: usize,
     /// How many blobs went with them.
     pub blobs: usize,
-    /// The objects of these blobs, for each account: to be deleted now.
-    pub objects: BTreeMap<AccountName, Vec<LooseObject>>,
+    /// The objects of these blobs: to be deleted now.
+    pub objects: Vec<LooseObject>,
 }
 
-/// Takes up to `limit` mounts away that nobody uses and nobody has kept for longer than now, and the blobs that cannot
-/// be reached any more. What another node is just looking at is left to it.
-pub fn mounts_sweep(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<MountsSwept> {
-    let mut mounts: Vec<(i64, i64)> = blob_mounts::table
+/// Takes up to `limit` mounts of one account away that nobody uses and nobody has kept for longer than now, and the blobs
+/// that cannot be reached any more; `None` if nothing is due. What another node is just looking at is left to it.
+pub fn mounts_sweep(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Option<MountsSwept>> {
+    let due: Vec<(String, i64, i64)> = blob_mounts::table
+        .inner_join(blobs::table)
         .filter(blob_mounts::is_used.eq(false))
         .filter(blob_mounts::keep_until.le(now.naive_utc()))
         .order(blob_mounts::keep_until)
         .limit(limit)
-        .select((blob_mounts::blob_id, blob_mounts::repo_id))
+        .select((
+            blobs::account_name,
+            blob_mounts::blob_id,
+            blob_mounts::repo_id,
+        ))
         .load(conn)?;
-    let mut swept = MountsSwept::default();
+    let Some((account, ..)) = due.first().cloned() else {
+        return Ok(None);
+    };
+    // One account: the books of two of them cannot be held in the order in which others hold them.
+    let of_account = due.into_iter().filter(|(of, ..)| *of == account);
+    let mut mounts: Vec<(i64, i64)> = of_account.map(|(_, blob, repo)| (blob, repo)).collect();
     mounts.sort_unstable();
-    let mut unmounted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let (mut taken, mut unmounted) = (0, Vec::new());
     for of_blob in mounts.chunk_by(|a, b| a.0 == b.0) {
         let blob_id = of_blob[0].0;
-        let Some(account) = blob_take(conn, blob_id)? else {
+        if !blob_take(conn, blob_id)? {
             continue;
-        };
+        }
         for (_, repo_id) in of_blob {
-            swept.mounts += usize::from(mount_sweep(conn, (*repo_id, blob_id), now)?);
+            taken += usize::from(mount_sweep(conn, (*repo_id, blob_id), now)?);
         }
         let mounts = blob_mounts::table.filter(blob_mounts::blob_id.eq(blob_id));
         let is_mounted: bool = diesel::select(diesel::dsl::exists(mounts)).get_result(conn)?;
-        if !is_mounted {
-            unmounted.entry(account).or_default().push(blob_id);
+        if !is_mounted && !is_referred_to(conn, blob_id)? {
+            unmounted.push(blob_id);
         }
     }
-    // In the order of the accounts, since each has a book.
-    for (account, blob_ids) in unmounted {
-        let account: AccountName = stored(&account)?;
-        swept.blobs += blob_ids.len();
-        let objects = blobs_remove(conn, &account, &blob_ids, now)?;
-        swept.objects.insert(account, objects);
-    }
-    Ok(swept)
+    let account: AccountName = stored(&account)?;
+    Ok(Some(MountsSwept {
+        mounts: taken,
+        blobs: unmounted.len(),
+        objects: blobs_remove(conn, &account, &unmounted, now)?,
+        account,
+    }))
 }
 
-/// The account of a blob that is held until the transaction ends; `None` if it is gone, or somebody else holds it.
-fn blob_take(conn: &mut Conn, blob_id: i64) -> Result<Option<String>> {
-    let query = blobs::table.find(blob_id).select(blobs::account_name);
-    Ok(match conn {
+/// Whether anything refers to a blob that is mounted nowhere: that is a fault of somebody else, and must not stop a sweep.
+fn is_referred_to(conn: &mut Conn, blob_id: i64) -> Result<bool> {
+    let by_manifests = manifest_blob_refs::table.filter(manifest_blob_refs::blob_id.eq(blob_id));
+    let by_trash = trash_blob_refs::table.filter(trash_blob_refs::blob_id.eq(blob_id));
+    let referred = diesel::dsl::exists(by_manifests).or(diesel::dsl::exists(by_trash));
+    Ok(diesel::select(referred).get_result(conn)?)
+}
+
+/// Holds a blob until the transaction ends; `false` if it is gone, or somebody else holds it.
+fn blob_take(conn: &mut Conn, blob_id: i64) -> Result<bool> {
+    let query = blobs::table.find(blob_id).select(blobs::id);
+    let found: Option<i64> = match conn {
         Conn::Postgres(c) => query.for_update().skip_locked().first(c).optional()?,
         Conn::Sqlite(c) => query.first(c).optional()?,
-    })
+    };
+    Ok(found.is_some())
 }
 
 /// Takes a mount away whose blob is held, if it is still due and really not used.

@@ -56,7 +56,7 @@ pub fn blob_put(
                 (false, false) => BlobPut::Known,
             };
             if put == BlobPut::Healed {
-                blob_heal(conn, (account, id), times)?;
+                blob_heal(conn, (account, id), chunks.len(), times)?;
             }
             if put != BlobPut::Known {
                 chunks_insert(conn, id, chunks)?;
@@ -97,6 +97,7 @@ fn blob_insert(
 fn blob_heal(
     conn: &mut Conn,
     (account, blob_id): (&AccountName, i64),
+    chunk_count: usize,
     times: PushTimes,
 ) -> Result<()> {
     chunks_loosen(conn, (account, blob_id), times.now)?;
@@ -104,6 +105,7 @@ fn blob_heal(
     diesel::update(blobs::table.find(blob_id))
         .set((
             blobs::validation_error.eq(None::<String>),
+            blobs::next_merge_at.eq((chunk_count > 1).then_some(times.now.naive_utc())),
             blobs::next_validation_at.eq(times.validate_at.naive_utc()),
         ))
         .execute(conn)?;

@@ -195,6 +195,19 @@ pub fn blob_repos(conn: &mut Conn, account: &AccountName, digest: &Digest) -> Re
         .load(conn)?)
 }
 
+/// Holds blobs until the transaction ends, so that none of them is removed; others may refer to them. The numbers are in
+/// order. SQLite has one writer anyway.
+pub(super) fn blobs_share(conn: &mut Conn, blob_ids: &[i64]) -> Result<()> {
+    if let Conn::Postgres(c) = conn {
+        let held = blobs::table
+            .filter(blobs::id.eq_any(blob_ids))
+            .order(blobs::id)
+            .select(blobs::id);
+        let _held: Vec<i64> = held.for_key_share().load(c)?;
+    }
+    Ok(())
+}
+
 /// Those of `digests` that can be reached through the repository, with number and size, held until the
 /// transaction ends so that none is deleted while a manifest that needs it is stored.
 pub fn blobs_in_repo(

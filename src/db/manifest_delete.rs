@@ -13,6 +13,7 @@ use storage_drivers::ObjectKey;
 use super::{
     Conn,
     blob_mounts::{mounts_lock, mounts_release},
+    blobs::blobs_share,
     loose_objects::{LooseObject, loose_object_note},
     quotas::quota_return_manifests,
     repos::Repo,
@@ -87,7 +88,6 @@ pub fn manifest_delete(
         return Ok(ManifestDelete::InUse { by });
     }
     let going = with_companions(conn, repo.id, digest, deletion.is_protected)?;
-    let rows = rows_hold(conn, repo.id, &going)?;
     let names: Vec<&str> = going.iter().map(Digest::as_str).collect();
     let mut blob_ids = trash_blob_ids(conn, repo.id, &names)?;
     let needed: Vec<i64> = manifest_blob_refs::table
@@ -97,6 +97,10 @@ pub fn manifest_delete(
         .load(conn)?;
     blob_ids.extend(needed);
     let blob_ids: Vec<i64> = blob_ids.into_iter().collect();
+    // The repository is held alone, so no reference comes or goes. The trash refers to the blobs, which holds them:
+    // that has to come before the mounts.
+    blobs_share(conn, &blob_ids)?;
+    let rows = rows_hold(conn, repo.id, &going)?;
     mounts_lock(conn, repo.id, &blob_ids)?;
     let (mut gone, mut bytes) = (Vec::with_capacity(rows.len()), 0);
     for row in rows {

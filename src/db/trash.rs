@@ -217,6 +217,18 @@ pub fn trash_has(conn: &mut Conn, repo_id: i64, digest: &Digest) -> Result<bool>
     Ok(diesel::select(diesel::dsl::exists(row)).get_result(conn)?)
 }
 
+/// Those of `digests` that lie in the trash of a repository.
+pub fn trash_of(conn: &mut Conn, repo_id: i64, digests: &[Digest]) -> Result<Vec<Digest>> {
+    let wanted: Vec<&str> = digests.iter().map(Digest::as_str).collect();
+    let found: Vec<String> = trash_manifests::table
+        .filter(trash_manifests::repo_id.eq(repo_id))
+        .filter(trash_manifests::digest.eq_any(wanted))
+        .order(trash_manifests::digest)
+        .select(trash_manifests::digest)
+        .load(conn)?;
+    found.iter().map(|digest| stored(digest)).collect()
+}
+
 /// Up to `limit` manifests of the trash that went with another one.
 pub fn trash_with(
     conn: &mut Conn,

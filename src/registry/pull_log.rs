@@ -45,6 +45,12 @@ impl WantedBlobs {
         }
     }
 
+    fn put_back(&self, wanted: Vec<Wanted>) {
+        for (name, digest) in wanted {
+            self.note(&name, &digest);
+        }
+    }
+
     fn take(&self) -> Vec<Wanted> {
         let taken = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut wanted: Vec<_> = taken.into_iter().collect();
@@ -79,11 +85,15 @@ impl Registry {
             return Ok(());
         }
         let keep_until = self.blob_times().keep_until;
-        self.db
-            .write(move |conn| {
-                pulls_note(conn, &pulls)?;
-                mounts_keep(conn, &wanted, keep_until)
-            })
-            .await
+        let keeping = wanted.clone();
+        let kept = self
+            .db
+            .write(move |conn| mounts_keep(conn, &keeping, keep_until))
+            .await;
+        if kept.is_err() {
+            self.wanted.put_back(wanted);
+        }
+        self.db.write(move |conn| pulls_note(conn, &pulls)).await?;
+        kept
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     model::{audit::AuditAction, quota::Limits},
-    oci::{Algorithm, Descriptor, Digest, Manifest, ManifestError, Reference, Tag},
+    oci::{Algorithm, Descriptor, Digest, FullRepoName, Manifest, ManifestError, Reference, Tag},
 };
 
 /// How many tags one push may set. The OCI specification asks for at least 10; each is a header of the
@@ -160,6 +160,8 @@ impl Registry {
         (content, restored): (Bytes, Option<OldTimes>),
     ) -> Result<Vec<Tag>> {
         let account = tagging.repo.account.clone();
+        let name = FullRepoName::new(account.name.clone(), tagging.name.clone());
+        let name = name.map_err(Error::internal)?;
         let object = LooseObject {
             key: ObjectKey::Manifest(self.ids.fresh()),
             storage: account.storage.clone(),
@@ -187,7 +189,10 @@ impl Registry {
             content,
             restored,
         };
-        let room = self.trash_room(&account);
+        let needs = store.manifest.all_blobs().map(|blob| blob.digest.clone());
+        let room = self
+            .trash_room(&account)
+            .needing(&name, needs, store.times.keep_until);
         let inserted = room
             .taken(|| {
                 let store = store.clone();

@@ -21,7 +21,7 @@ use crate::{
     db::{
         Conn,
         repos::{Repo, repo_find},
-        trash::{TrashEntry, trash_find, trash_has, trash_with},
+        trash::{TrashEntry, trash_find, trash_of, trash_with},
     },
     error::{Code, Error, Result},
     model::audit::AuditAction,
@@ -30,6 +30,9 @@ use crate::{
 
 /// How many manifests one call restores.
 const MAX_RESTORED: usize = 1000;
+
+/// How many manifests that indexes list are looked up for one restore at most.
+const MAX_LOOKED_UP: usize = 20_000;
 
 /// What is to come back.
 #[derive(Debug, Clone)]
@@ -57,10 +60,16 @@ enum Step {
     Leave(Digest),
 }
 
+fn too_many() -> Error {
+    let message =
+        format!("more than {MAX_RESTORED} manifests belong to it; restore some of its parts first");
+    Error::with_message(Code::Conflict, message)
+}
+
 /// What is restored with a manifest, itself included, in the order in which it has to come back.
 fn plan(conn: &mut Conn, repo_id: i64, root: &Digest) -> Result<Vec<Digest>> {
     let mut steps = vec![Step::Enter(root.clone())];
-    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    let (mut seen, mut order, mut looked_up) = (BTreeSet::new(), Vec::new(), 0);
     while let Some(step) = steps.pop() {
         let digest = match step {
             Step::Leave(digest) => {
@@ -71,22 +80,25 @@ fn plan(conn: &mut Conn, repo_id: i64, root: &Digest) -> Result<Vec<Digest>> {
             Step::Enter(digest) => digest,
         };
         if seen.len() > MAX_RESTORED {
-            let message = format!(
-                "more than {MAX_RESTORED} manifests belong to it; restore some of its parts first"
-            );
-            return Err(Error::with_message(Code::Conflict, message));
+            return Err(too_many());
         }
         // A stack: what is pushed last is looked at first.
         let with = trash_with(conn, repo_id, &digest, MAX_RESTORED as i64 + 1)?;
         steps.extend(with.into_iter().map(Step::Enter));
         if let Some(entry) = trash_find(conn, repo_id, &digest)? {
-            let children = read(&entry)?.manifests;
-            steps.push(Step::Leave(digest));
-            for child in children {
-                if trash_has(conn, repo_id, &child.digest)? {
-                    steps.push(Step::Enter(child.digest));
-                }
+            let children: Vec<Digest> = read(&entry)?
+                .manifests
+                .into_iter()
+                .map(|child| child.digest)
+                .filter(|child| !seen.contains(child))
+                .collect();
+            looked_up += children.len();
+            if looked_up > MAX_LOOKED_UP {
+                return Err(too_many());
             }
+            steps.push(Step::Leave(digest));
+            let in_trash = trash_of(conn, repo_id, &children)?;
+            steps.extend(in_trash.into_iter().map(Step::Enter));
         }
     }
     Ok(order)

@@ -9,10 +9,15 @@ use super::Registry;
 use crate::{
     db::{
         accounts::account_find,
-        blob_mounts::{mounts_due_since, mounts_sweep},
+        audit::audit_append,
+        blob_mounts::{MountsSwept, mounts_due_since, mounts_sweep},
         loose_objects::LooseObject,
     },
     error::Result,
+    model::{
+        account::Account,
+        audit::{AuditAction, AuditEvent, AuditOutcome},
+    },
     oci::AccountName,
 };
 
@@ -28,21 +33,25 @@ impl Registry {
     /// Takes some mounts away that nobody uses, with the blobs that cannot be reached any more; `false` if none is due.
     pub(super) async fn mounts_sweep(&self) -> Result<bool> {
         let now = self.clock.now();
+        let event = self.own_event(AuditAction::BlobDelete);
         let swept = self
             .db
-            .write(move |conn| mounts_sweep(conn, now, MOUNTS_AT_ONCE))
+            .write(move |conn| {
+                let swept = mounts_sweep(conn, now, MOUNTS_AT_ONCE)?;
+                if let Some(swept) = swept.as_ref().filter(|swept| swept.mounts > 0)
+                    && let Some(account) = account_find(conn, &swept.account)?
+                {
+                    audit_append(conn, &blobs_event(event, swept, &account))?;
+                }
+                Ok(swept)
+            })
             .await?;
-        if swept.mounts == 0 {
+        let Some(swept) = swept.filter(|swept| swept.mounts > 0) else {
             return Ok(false);
-        }
-        let (mounts, blobs) = (swept.mounts, swept.blobs);
-        info!(
-            mounts,
-            blobs, "blobs that nothing needs were taken out of their repositories"
-        );
-        for (account, objects) in swept.objects {
-            self.objects_delete_of(&account, objects).await?;
-        }
+        };
+        let (account, mounts, blobs) = (swept.account, swept.mounts, swept.blobs);
+        info!(%account, mounts, blobs, "blobs that nothing needs were taken out of their repositories");
+        self.objects_delete_of(&account, swept.objects).await?;
         Ok(true)
     }
 
@@ -59,4 +68,13 @@ impl Registry {
             None => 0,
         })
     }
+}
+
+/// One event for what a sweep has taken: a manifest's deletion, which is the reason, has one of its own.
+fn blobs_event(event: AuditEvent, swept: &MountsSwept, account: &Account) -> AuditEvent {
+    let MountsSwept { mounts, blobs, .. } = swept;
+    let reason = format!(
+        "no manifest needs them: {mounts} blobs left repositories, {blobs} of them the account"
+    );
+    event.on(account).ended(AuditOutcome::Success, reason)
 }

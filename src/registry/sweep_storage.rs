@@ -85,10 +85,10 @@ impl Registry {
             }
         }
         self.unknown_sweep(account, task, keys).await?;
-        // An object that the list has shown and a request has deleted since is not found again.
-        let task = task.clone();
+        // What was found long ago and found again is rubbish by now; what is left was not found again.
+        let (task, long_ago) = (task.clone(), begun - self.settings.janitor.loose_objects);
         self.db
-            .write(move |conn| unknown_objects_forget(conn, &task, begun))
+            .write(move |conn| unknown_objects_forget(conn, &task, long_ago))
             .await
     }
 

@@ -7,12 +7,15 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::{Backends, Registry, loose_objects::Remover, trash::purge_events};
 use crate::{
     clock::Clock,
     db::{
         Db,
         audit::audit_append_all,
+        blob_mounts::mounts_keep,
         legal_holds::hold_on_any,
         quotas::book_find,
         repos::{Hold, repo_find, repo_hold},
@@ -26,6 +29,7 @@ use crate::{
         audit::{AuditAction, AuditEvent},
         quota::{BookKind, Limits, Resource},
     },
+    oci::{Digest, FullRepoName},
 };
 
 /// How many entries are looked up at a time.
@@ -40,6 +44,8 @@ pub(super) struct TrashRoom {
     ids: Arc<Ids>,
     account: Account,
     event: AuditEvent,
+    /// What the push needs, and until when it must stay at least, though only the trash needs it besides.
+    needs: Option<(Vec<(FullRepoName, Digest)>, DateTime<Utc>)>,
 }
 
 impl Registry {
@@ -51,11 +57,26 @@ impl Registry {
             ids: Arc::clone(&self.ids),
             account: account.clone(),
             event: self.own_event(AuditAction::ManifestPurge),
+            needs: None,
         }
     }
 }
 
 impl TrashRoom {
+    /// The same, for a manifest that needs these blobs of its repository.
+    pub(super) fn needing(
+        self,
+        name: &FullRepoName,
+        digests: impl Iterator<Item = Digest>,
+        keep_until: DateTime<Utc>,
+    ) -> Self {
+        let needs = digests.map(|digest| (name.clone(), digest)).collect();
+        Self {
+            needs: Some((needs, keep_until)),
+            ..self
+        }
+    }
+
     /// Takes bytes, and makes room for them as long as that is refused and there is trash.
     pub(super) async fn taken<T, F: Future<Output = Result<T>>>(
         &self,
@@ -83,6 +104,12 @@ impl TrashRoom {
         // What does not fit even without any trash takes none. If others have made room, it is tried again.
         if short <= 0 || short > i128::from(trash) {
             return Ok(short <= 0);
+        }
+        if let Some((needs, keep_until)) = self.needs.clone() {
+            let keeping = self
+                .db
+                .write(move |conn| mounts_keep(conn, &needs, keep_until));
+            keeping.await?;
         }
         let (mut freed, mut was_there) = (0, false);
         while freed < short {

@@ -1,10 +1,10 @@
 //! The jobs beside the requests. Each test runs those that it is about, when it wants them.
 
 mod blob_explain;
-mod gc_preview;
-mod image_gc;
 mod direct;
 mod fault_sweep;
+mod gc_preview;
+mod image_gc;
 mod jobs;
 mod merge_chunks;
 mod model;

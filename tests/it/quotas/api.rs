@@ -102,6 +102,11 @@ async fn what_is_shown_can_be_sent_back_and_parts_can_be_left_out() {
     };
     let mut same = shown.clone();
     same["changes"] = json!([]);
+    // How much of it is trash is told to those who ask.
+    assert_eq!(
+        same["bytes"].as_object_mut().unwrap().remove("trash"),
+        Some(json!(0))
+    );
     assert_eq!(put(shown).await, (200, same));
     for (document, path) in [
         (json!({ "byte": { "limit": 1 } }), "$.byte"),
