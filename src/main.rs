@@ -10,7 +10,9 @@ use kontor::cli::{
     args::{ConfigArgs, Server},
     audit::{self, AuditCommand},
     explain::{self, ExplainArgs},
+    gc::{self, GcCommand},
     help_files,
+    hold::{self, HoldCommand},
     jobs::{self, JobsCommand},
     login::{self, LoginArgs},
     policy::{self, PolicyCommand},
@@ -19,6 +21,7 @@ use kontor::cli::{
     robot::{self, RobotCommand},
     tag::{self, TagCommand},
     token::{self, TokenCommand},
+    trash::{self, TrashCommand},
     user::{self, UserCommand},
 };
 
@@ -73,12 +76,33 @@ enum Command {
         #[command(subcommand)]
         command: RepoCommand,
     },
-    /// Look at tags and delete them.
+    /// Look at tags and what they pointed at, delete them and bring them back.
     Tag {
         #[command(flatten)]
         server: Server,
         #[command(subcommand)]
         command: TagCommand,
+    },
+    /// See what garbage collection would delete, and what keeps the rest.
+    Gc {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: GcCommand,
+    },
+    /// Look at deleted images, bring them back, or delete them for good.
+    Trash {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: TrashCommand,
+    },
+    /// Look at legal holds, place and lift them.
+    Hold {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: HoldCommand,
     },
     /// Look at the registry's jobs and have them look at everything now.
     Jobs {
@@ -182,6 +206,9 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Account { server, command } => account::run(&server, command).await,
         Command::Repo { server, command } => repo::run(&server, command).await,
         Command::Tag { server, command } => tag::run(&server, command).await,
+        Command::Gc { server, command } => gc::run(&server, command).await,
+        Command::Trash { server, command } => trash::run(&server, command).await,
+        Command::Hold { server, command } => hold::run(&server, command).await,
         Command::Jobs { server, command } => jobs::run(&server, command).await,
         Command::Policy { server, command } => policy::run(&server, command).await,
         Command::Quota { server, command } => quota::run(&server, command).await,

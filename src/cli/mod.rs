@@ -20,7 +20,9 @@ mod docker_config;
 mod document;
 mod exit_code;
 pub mod explain;
+pub mod gc;
 pub mod help_files;
+pub mod hold;
 pub mod jobs;
 pub mod login;
 mod openstack;
@@ -33,6 +35,7 @@ pub mod robot;
 mod serve;
 pub mod tag;
 pub mod token;
+pub mod trash;
 pub mod user;
 
 use std::io::Read as _;

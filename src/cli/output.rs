@@ -138,7 +138,7 @@ fn sheet(members: &Map<String, Value>) -> String {
 }
 
 /// What a person reads: lists with commas, and `-` for what is not there.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),

@@ -1,9 +1,9 @@
 //! `kontor policy`: the lists of policies in an account's document, shown and replaced one kind at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     CliError,
@@ -58,11 +58,7 @@ pub async fn run(server: &Server, command: PolicyCommand) -> Result<(), CliError
             file,
         } => {
             let member = member(&kind);
-            let mut given = documents(&file)?;
-            let policies = match given.len() {
-                1 => given.remove(0),
-                _ => return Err(CliError::Usage("give one list of policies".to_owned())),
-            };
+            let policies = policies_of(&file)?;
             let mut found = server.account_read(account.as_str()).await?;
             found.document.insert(member.clone(), policies);
             let replaces = Replaces::Version(found.version.as_ref());
@@ -71,6 +67,15 @@ pub async fn run(server: &Server, command: PolicyCommand) -> Result<(), CliError
                 .await?;
             print_json(&changed[&member])
         }
+    }
+}
+
+/// The list of policies in a file; `-` is standard input.
+pub(super) fn policies_of(file: &Path) -> Result<Value, CliError> {
+    let mut given = documents(file)?;
+    match given.len() {
+        1 => Ok(given.remove(0)),
+        _ => Err(CliError::Usage("give one list of policies".to_owned())),
     }
 }
 

@@ -1,5 +1,7 @@
-//! `kontor tag`: tags of a repository, over the registry's own protocol.
+//! `kontor tag`: tags of a repository. What they point at now is read over the registry's own protocol, what they
+//! pointed at over the management API.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use reqwest::{
     Method,
@@ -7,10 +9,16 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 
-use super::{CliError, args::Server, client::Call};
+use super::{
+    CliError,
+    args::Server,
+    client::{Call, part},
+    document::account_path,
+    output::cell,
+};
 use crate::oci::{FullRepoName, Tag};
 
-/// Look at tags and delete them.
+/// Look at tags and what they pointed at, delete them and bring them back.
 #[derive(Debug, Subcommand)]
 pub enum TagCommand {
     /// List the tags of a repository.
@@ -18,8 +26,25 @@ pub enum TagCommand {
         /// The repository, with its account: team/app.
         repo: FullRepoName,
     },
-    /// Show what a tag points to.
+    /// Show what a tag points to, or pointed to.
     Show {
+        /// The repository, with its account.
+        repo: FullRepoName,
+        /// The tag.
+        tag: Tag,
+        /// At this time, such as 2027-01-31T00:00:00Z, in place of now.
+        #[arg(long, value_name = "TIME")]
+        at: Option<DateTime<Utc>>,
+    },
+    /// List what a tag pointed to, the newest change first. One without a digest is a deletion.
+    History {
+        /// The repository, with its account.
+        repo: FullRepoName,
+        /// The tag.
+        tag: Tag,
+    },
+    /// Bring back a tag that was deleted alone. What went with its manifest comes back with `trash restore`.
+    Restore {
         /// The repository, with its account.
         repo: FullRepoName,
         /// The tag.
@@ -43,7 +68,33 @@ pub async fn run(server: &Server, command: TagCommand) -> Result<(), CliError> {
             let shown: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
             server.show_list(&json!(shown), &["name"])
         }
-        TagCommand::Show { repo, tag } => show(server, &repo, &tag).await,
+        TagCommand::Show {
+            repo,
+            tag,
+            at: None,
+        } => show(server, &repo, &tag).await,
+        TagCommand::Show {
+            repo,
+            tag,
+            at: Some(at),
+        } => {
+            let at = at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            let path = format!("{}?at={}", tag_path(&repo, &tag), part(&at));
+            let then = server.call(Method::GET, &path, None).await?;
+            server.show(&then)
+        }
+        TagCommand::History { repo, tag } => {
+            let path = format!("{}/history", tag_path(&repo, &tag));
+            let changes = server.list(&path, "history").await?;
+            server.show_list(&changes, &["changed_at", "changed_by", "digest"])
+        }
+        TagCommand::Restore { repo, tag } => {
+            let path = format!("{}/restore", tag_path(&repo, &tag));
+            let answer = server.call(Method::POST, &path, None).await?;
+            let digest = cell(&answer["digest"]);
+            server.say(&format!("the tag {tag} of {repo} points to {digest} again"));
+            server.show_program(&answer)
+        }
         TagCommand::Delete { repo, tag } => {
             let path = format!("/v2/{repo}/manifests/{tag}");
             server.call(Method::DELETE, &path, None).await?;
@@ -51,6 +102,12 @@ pub async fn run(server: &Server, command: TagCommand) -> Result<(), CliError> {
             Ok(())
         }
     }
+}
+
+/// The path of a tag in the management API.
+pub(super) fn tag_path(repo: &FullRepoName, tag: &Tag) -> String {
+    let account = account_path(repo.account.as_str());
+    format!("{account}/repositories/{}/_tags/{tag}", repo.repo)
 }
 
 async fn show(server: &Server, repo: &FullRepoName, tag: &Tag) -> Result<(), CliError> {
