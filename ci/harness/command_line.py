@@ -229,6 +229,76 @@ def check_policies_and_explain(stage):
     stage.run("explain", "pull", "nothing/app", code=NOT_FOUND)
 
 
+def check_jobs(stage):
+    jobs = {job["name"]: job for job in stage.json("jobs", "list")}
+    need({"image_gc", "trash_purge"} <= jobs.keys(), jobs.keys())
+    need("OVERDUE_SECONDS" in stage.run("jobs", "list"), "a table")
+    need("are due now" in stage.run("jobs", "run", "image_gc"), "said")
+    stage.run("jobs", "run", "nonsense", code=NOT_FOUND)
+    stage.run("jobs", "list", home="ann", code=DENIED)
+
+
+def check_retention(stage):
+    status, digest = stage.push("acme/attic", "v1", '{"os": "haiku"}')
+    same(status, 201)
+    stage.push("acme/attic", "v2", '{"os": "beos"}')
+    file = stage.write("gc.yaml", "- match_repository: attic\n  match_tag: v1\n  action: delete\n")
+    preview = stage.json("gc", "preview", "acme", "--policies", file, "--repository", "attic")
+    same((preview["summary"]["images"], preview["summary"]["deleted_images"]), (2, 0))
+    # What was pushed a moment ago stays, whatever policies say.
+    same({image["status"]["rule"] for image in preview["repositories"][0]["keep"]}, {"protected_by_recent_upload"})
+    need(re.search(rf"^keep +attic +{digest} +v1 .*pushed a moment ago$",
+                   stage.run("gc", "preview", "acme", "--policies", file, "--all"), re.M), "a table")
+    same(stage.run("gc", "preview", "acme", "--repository", "attic").split(",")[0], "0 of 2 images would go")
+    same(json.loads(stage.run("policy", "show", "acme", "gc")), [])
+    stage.run("gc", "preview", "acme", "--policies", "-", stdin="- action: fly\n", code=USAGE)
+    stage.run("gc", "preview", "nothing", code=NOT_FOUND)
+    config = f"sha256:{hashlib.sha256(b'{"os": "haiku"}').hexdigest()}"
+    same(stage.json("gc", "explain", "acme", config)["kept_by"][0]["manifests"], [digest])
+    need(f"manifest {digest}" in stage.run("gc", "explain", "acme", config), "a table")
+    stage.run("gc", "explain", "acme", digest.replace("sha256", "md5"), code=USAGE)
+
+
+def check_trash_and_tag_history(stage):
+    digest = stage.json("tag", "show", "acme/attic", "v1")["digest"]
+    then = stage.json("tag", "history", "acme/attic", "v1")[0]
+    same((then["digest"], then["changed_by"]), (digest, "static:admin"))
+    stage.run("tag", "delete", "acme/attic", "v1")
+    same([change["digest"] for change in stage.json("tag", "history", "acme/attic", "v1")], [None, digest])
+    same(stage.json("tag", "show", "acme/attic", "v1", "--at", then["changed_at"])["digest"], digest)
+    stage.run("tag", "show", "acme/attic", "v1", "--at", "yesterday", code=USAGE)
+    same(stage.json("tag", "restore", "acme/attic", "v1", home="ann"), {"name": "v1", "digest": digest})
+    stage.run("tag", "restore", "acme/attic", "v1", code=CONFLICT)
+    same(stage.json("trash", "list", "acme"), [])
+    same(stage.request("DELETE", f"/v2/acme/attic/manifests/{digest}", None)[0], 202)
+    same([(entry["repository"], entry["digest"], entry["tags"]) for entry in stage.json("trash", "list", "acme")],
+         [("attic", digest, ["v1"])])
+    need(digest in stage.run("trash", "list", "acme"), "a table")
+    same(stage.json("trash", "restore", "acme/attic", digest, "--tag", "back", home="ann"),
+         [{"digest": digest, "tags": ["back"]}])
+    same(stage.json("tag", "show", "acme/attic", "back")["digest"], digest)
+    same(stage.request("DELETE", f"/v2/acme/attic/manifests/{digest}", None)[0], 202)
+    stage.run("trash", "purge", "acme/attic", digest, home="ann", code=DENIED)
+    same(stage.json("trash", "purge", "acme/attic", digest), {"purged": 1})
+    stage.run("trash", "restore", "acme/attic", digest, code=NOT_FOUND)
+
+
+def check_holds(stage):
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400))
+    place = ["hold", "place", "acme/attic", "--tag", "v2", "--until", until, "--reason", "case 4711"]
+    stage.run(*place, home="ann", code=DENIED)
+    same(stage.json(*place)["reason"], "case 4711")
+    same([(hold["repository"], hold["tag"]) for hold in stage.json("hold", "list", "acme")], [("attic", "v2")])
+    need("case 4711" in stage.run("hold", "list", "acme"), "a table")
+    stage.run("tag", "delete", "acme/attic", "v2", code=DENIED)
+    need("case 4711" in stage.errors, stage.errors)
+    stage.run("hold", "lift", "acme/attic", "--tag", "v2", home="ann", code=DENIED)
+    need("was lifted" in stage.run("hold", "lift", "acme/attic", "--tag", "v2"), "said")
+    stage.run("hold", "lift", "acme/attic", "--tag", "v2", code=NOT_FOUND)
+    stage.run("tag", "delete", "acme/attic", "v2")
+    same(stage.run("hold", "list", "acme"), "")
+
+
 SET = """set: platform
 accounts:
   - name: team
@@ -385,7 +455,7 @@ def check_help_files(stage):
 
 CHECKS = [
     check_who_one_is, check_accounts, check_users, check_robots, check_repositories_and_tags, check_quotas,
-    check_policies_and_explain, check_apply, check_prune, check_what_others_own, check_audit, check_help_files,
+    check_policies_and_explain, check_jobs, check_retention, check_trash_and_tag_history, check_holds, check_apply, check_prune, check_what_others_own, check_audit, check_help_files,
 ]
 
 

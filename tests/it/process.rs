@@ -4,6 +4,7 @@ mod addresses;
 mod apply;
 mod command_line;
 mod draining;
+mod retention;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
