@@ -231,7 +231,7 @@ def check_policies_and_explain(stage):
 
 def check_jobs(stage):
     jobs = {job["name"]: job for job in stage.json("jobs", "list")}
-    need({"image_gc", "trash_purge"} <= jobs.keys(), jobs.keys())
+    need({"image_gc", "purge_trash"} <= jobs.keys(), jobs.keys())
     need("OVERDUE_SECONDS" in stage.run("jobs", "list"), "a table")
     need("are due now" in stage.run("jobs", "run", "image_gc"), "said")
     stage.run("jobs", "run", "nonsense", code=NOT_FOUND)
@@ -253,7 +253,7 @@ def check_retention(stage):
     same(json.loads(stage.run("policy", "show", "acme", "gc")), [])
     stage.run("gc", "preview", "acme", "--policies", "-", stdin="- action: fly\n", code=USAGE)
     stage.run("gc", "preview", "nothing", code=NOT_FOUND)
-    config = f"sha256:{hashlib.sha256(b'{"os": "haiku"}').hexdigest()}"
+    config = "sha256:" + hashlib.sha256(b'{"os": "haiku"}').hexdigest()
     same(stage.json("gc", "explain", "acme", config)["kept_by"][0]["manifests"], [digest])
     need(f"manifest {digest}" in stage.run("gc", "explain", "acme", config), "a table")
     stage.run("gc", "explain", "acme", digest.replace("sha256", "md5"), code=USAGE)
@@ -455,7 +455,8 @@ def check_help_files(stage):
 
 CHECKS = [
     check_who_one_is, check_accounts, check_users, check_robots, check_repositories_and_tags, check_quotas,
-    check_policies_and_explain, check_jobs, check_retention, check_trash_and_tag_history, check_holds, check_apply, check_prune, check_what_others_own, check_audit, check_help_files,
+    check_policies_and_explain, check_jobs, check_retention, check_trash_and_tag_history, check_holds, check_apply,
+    check_prune, check_what_others_own, check_audit, check_help_files,
 ]
 
 
