@@ -124,8 +124,8 @@ async fn what_was_deleted_comes_back_or_goes_for_good() {
     registry.clock.advance(TimeDelta::hours(1));
     let second = digest_of(&registry.push_image("demo/app", "v1", 5).await);
     let history = json_of(&registry, &["tag", "history", "demo/app", "v1"]);
-    let points: Vec<&Value> = history.as_array().unwrap().iter().collect();
-    let points: Vec<&Value> = points.iter().map(|change| &change["digest"]).collect();
+    let changes = history.as_array().unwrap().iter();
+    let points: Vec<&Value> = changes.map(|change| &change["digest"]).collect();
     assert_eq!(points, [&json!(second), &json!(first)]);
     let at = before.to_rfc3339_opts(SecondsFormat::Micros, true);
     let show = ["tag", "show", "demo/app", "v1", "--at", &at];
@@ -162,9 +162,9 @@ async fn what_was_deleted_comes_back_or_goes_for_good() {
     let table = out(&registry, &["trash", "list", "demo"]);
     let words: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(words[..3], ["app", &second, "v1"]);
-    let ann = [("KONTOR_USER", "reader"), ("KONTOR_PASSWORD", PASSWORD)];
+    let reader = [("KONTOR_USER", "reader"), ("KONTOR_PASSWORD", PASSWORD)];
     let restore = ["trash", "restore", "demo/app", &second];
-    assert_eq!(as_user(&url, &ann, &restore).0, 4);
+    assert_eq!(as_user(&url, &reader, &restore).0, 4);
     let tagged: Vec<&str> = restore
         .into_iter()
         .chain(["--tag", "v2", "--tag", "v3"])
