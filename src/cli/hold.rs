@@ -80,7 +80,9 @@ pub async fn run(server: &Server, command: HoldCommand) -> Result<(), CliError> 
             reason,
         } => {
             let order = json!({ "until": until, "reason": reason });
-            let hold = server.call(Method::PUT, &held.path(), Some(&order)).await?;
+            let hold = server
+                .call(Method::POST, &held.path(), Some(&order))
+                .await?;
             server.show(&hold)
         }
         HoldCommand::Lift { held } => {
