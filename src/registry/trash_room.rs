@@ -44,8 +44,14 @@ pub(super) struct TrashRoom {
     ids: Arc<Ids>,
     account: Account,
     event: AuditEvent,
-    /// What the push needs, and until when it must stay at least, though only the trash needs it besides.
-    needs: Option<(Vec<(FullRepoName, Digest)>, DateTime<Utc>)>,
+    needs: Option<Needs>,
+}
+
+/// What a push needs of what the trash may hold alone.
+#[derive(Debug, Clone)]
+struct Needs {
+    blobs: Vec<(FullRepoName, Digest)>,
+    keep_until: DateTime<Utc>,
 }
 
 impl Registry {
@@ -70,9 +76,9 @@ impl TrashRoom {
         digests: impl Iterator<Item = Digest>,
         keep_until: DateTime<Utc>,
     ) -> Self {
-        let needs = digests.map(|digest| (name.clone(), digest)).collect();
+        let blobs = digests.map(|digest| (name.clone(), digest)).collect();
         Self {
-            needs: Some((needs, keep_until)),
+            needs: Some(Needs { blobs, keep_until }),
             ..self
         }
     }
@@ -105,10 +111,10 @@ impl TrashRoom {
         if short <= 0 || short > i128::from(trash) {
             return Ok(short <= 0);
         }
-        if let Some((needs, keep_until)) = self.needs.clone() {
+        if let Some(Needs { blobs, keep_until }) = self.needs.clone() {
             let keeping = self
                 .db
-                .write(move |conn| mounts_keep(conn, &needs, keep_until));
+                .write(move |conn| mounts_keep(conn, &blobs, keep_until));
             keeping.await?;
         }
         let (mut freed, mut was_there) = (0, false);
