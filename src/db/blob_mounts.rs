@@ -169,7 +169,7 @@ pub fn mounts_sweep(
 ) -> Result<Option<MountsSwept>> {
     let due: Vec<(String, i64, i64)> = blob_mounts::table
         .inner_join(blobs::table)
-        .filter(blob_mounts::is_used.eq(false))
+        .filter(diesel::dsl::not(blob_mounts::is_used))
         .filter(blob_mounts::keep_until.le(now.naive_utc()))
         .order(blob_mounts::keep_until)
         .limit(limit)
@@ -267,7 +267,7 @@ pub(super) fn mounts_drop(
 /// Since when the mount that is due for longest has been due.
 pub fn mounts_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
     let at: Option<chrono::NaiveDateTime> = blob_mounts::table
-        .filter(blob_mounts::is_used.eq(false))
+        .filter(diesel::dsl::not(blob_mounts::is_used))
         .order(blob_mounts::keep_until)
         .select(blob_mounts::keep_until)
         .first(conn)

@@ -123,7 +123,7 @@ pub fn loose_objects_sweep(
     let rows: Vec<(String, String)> = loose_objects::table
         .filter(loose_objects::account_name.eq(account.as_str()))
         .filter(loose_objects::storage.eq(storage))
-        .filter(loose_objects::is_kept.eq(false))
+        .filter(diesel::dsl::not(loose_objects::is_kept))
         .filter(loose_objects::noted_at.le(before.naive_utc()))
         .order(loose_objects::noted_at)
         .limit(limit)
@@ -215,7 +215,7 @@ pub fn loose_objects_sweep_due(
     limit: i64,
 ) -> Result<BTreeMap<AccountName, Vec<LooseObject>>> {
     let due = loose_objects::table
-        .filter(loose_objects::is_kept.eq(false))
+        .filter(diesel::dsl::not(loose_objects::is_kept))
         .filter(loose_objects::noted_at.le(before.naive_utc()))
         .order(loose_objects::noted_at)
         .limit(limit)
@@ -247,7 +247,7 @@ pub fn loose_objects_sweep_due(
 /// When the oldest loose object that is not kept was noted.
 pub fn loose_objects_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
     let at: Option<chrono::NaiveDateTime> = loose_objects::table
-        .filter(loose_objects::is_kept.eq(false))
+        .filter(diesel::dsl::not(loose_objects::is_kept))
         .order(loose_objects::noted_at)
         .select(loose_objects::noted_at)
         .first(conn)

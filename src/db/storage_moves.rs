@@ -188,9 +188,12 @@ pub(super) fn move_count(
 
 /// Since when the step that is due for longest has been due.
 pub fn move_due_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    // Not a join: SQLite would begin with all accounts.
+    let stays = accounts::table
+        .filter(accounts::name.eq(storage_moves::account_name))
+        .filter(accounts::is_deleting.eq(false));
     let at: Option<Option<NaiveDateTime>> = storage_moves::table
-        .inner_join(accounts::table)
-        .filter(accounts::is_deleting.eq(false))
+        .filter(diesel::dsl::exists(stays))
         .filter(storage_moves::next_step_at.is_not_null())
         .order(storage_moves::next_step_at)
         .select(storage_moves::next_step_at)

@@ -8,7 +8,8 @@ ALTER TABLE blob_mounts ADD COLUMN keep_until TIMESTAMP NOT NULL DEFAULT '9999-1
 UPDATE blob_mounts SET keep_until = datetime('now', '+1 day'), is_used = EXISTS (
     SELECT 1 FROM manifest_blob_refs r WHERE r.repo_id = blob_mounts.repo_id AND r.blob_id = blob_mounts.blob_id);
 CREATE INDEX blob_mounts_unused ON blob_mounts (keep_until) WHERE NOT is_used;
-CREATE INDEX manifest_blob_refs_by_mount ON manifest_blob_refs (repo_id, blob_id);
+-- With the digest, or SQLite would rather read all references of the repository from the primary key, which has it.
+CREATE INDEX manifest_blob_refs_by_mount ON manifest_blob_refs (repo_id, blob_id, digest);
 CREATE INDEX uploads_by_age ON uploads (updated_at);
 CREATE INDEX loose_objects_by_age ON loose_objects (noted_at) WHERE NOT is_kept;
 
@@ -76,7 +77,7 @@ CREATE TABLE trash_blob_refs (
     FOREIGN KEY (repo_id, digest) REFERENCES trash_manifests (repo_id, digest) ON DELETE CASCADE
 );
 CREATE INDEX trash_blob_refs_by_blob ON trash_blob_refs (blob_id);
-CREATE INDEX trash_blob_refs_by_mount ON trash_blob_refs (repo_id, blob_id);
+CREATE INDEX trash_blob_refs_by_mount ON trash_blob_refs (repo_id, blob_id, digest);
 
 -- What each tag has pointed at, and since when; no digest: the tag was deleted.
 CREATE TABLE tag_history (
