@@ -17,7 +17,7 @@ from pathlib import Path
 from harness import processes, servers
 from harness.bench_audit import CONFIG_TYPE, LAYER_TYPE, MANIFEST, descriptor, digest_of
 from harness.bench_gc_data import DUE_LOOKS, Postgres, Sqlite
-from harness.client import ACCEPT, scopes_of
+from harness.client import ACCEPT, Client, scopes_of
 from harness.processes import say
 
 CONNECTIONS = 4
@@ -68,9 +68,9 @@ class Kontor(servers.Kontor):
 # -- pulls, in processes of their own: threads of one would wait for each other
 
 
-def pull(server, paths, until):
+def pull(port, paths, until):
     """Pulls until then, and gives `(kind, when it began, milliseconds)` of each."""
-    client, scopes, samples, number = server.client(), scopes_of(REPO, actions="pull"), [], 0
+    client, scopes, samples, number = Client(port, servers.Kontor.login), scopes_of(REPO, actions="pull"), [], 0
     client.authorization(scopes)
     while (began := time.perf_counter()) < until:
         for kind, targets in paths.items():
@@ -98,7 +98,7 @@ class Pullers:
     def begin(self, seconds):
         self.pool = multiprocessing.get_context("fork").Pool(CONNECTIONS)
         until = time.perf_counter() + seconds
-        self.results = [self.pool.apply_async(pull, (self.server, self.paths, until)) for _ in range(CONNECTIONS)]
+        self.results = [self.pool.apply_async(pull, (self.server.port, self.paths, until)) for _ in range(CONNECTIONS)]
 
     def end(self):
         samples = [sample for result in self.results for sample in result.get(120)]

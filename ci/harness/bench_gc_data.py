@@ -43,7 +43,7 @@ def statements(options, pushed_at, later, dialect):
     count, repositories = options.manifests, options.repositories
     each, many = count // repositories, dialect.series
     manifest, config, layer = "bench_digest('m' || k)", "bench_digest('c' || k)", "bench_digest('l' || k)"
-    repo, base = f"{OFFSET} + 1 + (k - 1) / {each}", f"((k - 1) / {each}) % {BASES}"
+    repo, base = f"{OFFSET} + 1 + (k - 1) / {each}", f"((k - 1) / {each} % {BASES})"
     config_id, layer_id = f"{OFFSET + BASES} + 2 * k", f"{OFFSET + BASES} + 2 * k + 1"
     base_id = f"{OFFSET} + {base}"
     content = (f"""'{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"""
