@@ -161,7 +161,7 @@ class Sqlite(Database):
 
 
 class Postgres(Database):
-    LARGE = ("manifests", "blobs", "blob_mounts", "repos", "tags")
+    LARGE = ("manifests", "blobs", "blob_mounts", "tags")
 
     def __init__(self, directory):
         self.server = postgres.Postgres(directory / "postgres")
