@@ -120,7 +120,11 @@ class Cycle:
 
     def make_due(self, count):
         numbers, self.left = self.left[:count], self.left[count:]
-        self.database.make_due(numbers[0], numbers[-1], stamp())
+        due = stamp()
+        self.database.make_due(numbers[0], numbers[-1], due)
+        # The job looks every five seconds, and what it has not seen yet costs nothing.
+        if not processes.wait_until(lambda: self.database.count_at(due) < len(numbers), 60, 0.02):
+            raise RuntimeError("nobody took a repository on")
         self.began = time.perf_counter()
 
     def wait(self, pause):
@@ -139,8 +143,8 @@ class Cycle:
         """Pulls without, and pulls during."""
         self.pullers.begin(self.options.seconds)
         without = self.pullers.end()
-        self.pullers.begin(self.options.seconds)
         self.make_due(self.slice)
+        self.pullers.begin(self.options.seconds)
         ended = self.wait(0.2)
         during = self.pullers.end()
         row = {"active_seconds": round(ended - self.began, 1)}

@@ -84,6 +84,10 @@ class Database:
     def make_due(self, first, last, now):
         self.execute(f"UPDATE repos SET next_gc_at = '{now}' WHERE id BETWEEN {OFFSET + first} AND {OFFSET + last}")
 
+    def count_at(self, moment):
+        """Repositories that are due since that moment and not taken on."""
+        return int(self.execute(f"SELECT COUNT(*) FROM repos WHERE next_gc_at = '{moment}'")[0][0])
+
     def count_due(self, horizon):
         """Repositories that are due or taken on, mounts and objects that are to go."""
         ((count,),) = self.execute(
