@@ -31,6 +31,9 @@ use crate::{
 /// How many manifests go with another one at most. What is more stays, as if it had tags.
 const MAX_COMPANIONS: usize = 1000;
 
+/// How often it is asked for one deletion what lists a manifest.
+const MAX_LOOKS: usize = 5000;
+
 /// What tools append to the fallback tag of a digest for what they say about it (cosign, its "Tag-based discovery").
 const FALLBACK_SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 
@@ -210,23 +213,34 @@ fn with_companions(
 ) -> Result<Vec<Digest>> {
     let mut found = vec![root.clone()];
     let mut known = BTreeSet::from([root.clone()]);
-    let mut next = 0;
-    while let Some(subject) = found.get(next).cloned() {
-        next += 1;
-        // What a fallback tag lists is free to go when the list does, so that comes first.
-        let mut about = fallbacks(conn, repo_id, &subject, is_protected)?;
-        about.extend(untagged_referrers(conn, repo_id, &subject)?);
-        for digest in about {
-            if found.len() > MAX_COMPANIONS {
+    let (mut waiting, mut next, mut looks) = (Vec::new(), 0, 0);
+    loop {
+        while let Some(subject) = found.get(next).cloned() {
+            next += 1;
+            waiting.extend(fallbacks(conn, repo_id, &subject, is_protected)?);
+            waiting.extend(untagged_referrers(conn, repo_id, &subject)?);
+        }
+        let (before, asked) = (found.len(), std::mem::take(&mut waiting));
+        for digest in asked {
+            looks += 1;
+            if found.len() > MAX_COMPANIONS || looks > MAX_LOOKS {
                 return Ok(found);
             }
-            if !known.contains(&digest) && listed_by(conn, repo_id, &digest, &known)?.is_none() {
+            if known.contains(&digest) {
+                continue;
+            }
+            if listed_by(conn, repo_id, &digest, &known)?.is_some() {
+                // What lists it may go as well.
+                waiting.push(digest);
+            } else {
                 known.insert(digest.clone());
                 found.push(digest);
             }
         }
+        if found.len() == before {
+            return Ok(found);
+        }
     }
-    Ok(found)
 }
 
 /// Manifests whose only tags are those under which tools look for what is about `subject`.

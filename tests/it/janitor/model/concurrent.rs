@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     cases,
+    expected::with_referrers,
     plan::{MANIFESTS, REPOS, Recipe, Step, UPLOADS, plans, steps},
     rng, seed,
     world::{Made, blob_content, manifests, third},
@@ -205,9 +206,12 @@ impl<'a> Client<'a> {
         };
         assert_eq!(deleted, expected);
         if deleted.is_ok() {
-            self.stored.remove(&(repo, manifest));
+            let needs = |manifest: usize| &self.manifests[manifest].needs;
+            let gone = with_referrers(needs, (&self.stored, &self.tags), (repo, manifest));
+            self.stored
+                .retain(|(there, stored)| *there != repo || !gone.contains(stored));
             self.tags
-                .retain(|(there, _), tagged| *there != repo || *tagged != manifest);
+                .retain(|(there, _), tagged| *there != repo || !gone.contains(tagged));
         }
     }
 

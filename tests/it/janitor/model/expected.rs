@@ -21,6 +21,7 @@ pub const ABANDONED: TimeDelta = TimeDelta::days(1);
 pub struct Needs {
     pub blobs: BTreeSet<usize>,
     pub children: BTreeSet<usize>,
+    pub subject: Option<usize>,
 }
 
 /// What must be there. Everything is a number, and a pair begins with the repository's.
@@ -127,12 +128,18 @@ impl Expected {
         }) {
             return Err(Code::InUse);
         }
-        self.manifests.remove(&(repo, manifest));
+        let needs = |manifest: usize| &self.needs[manifest];
+        let gone = with_referrers(needs, (&self.manifests, &self.tags), (repo, manifest));
+        for manifest in &gone {
+            self.manifests.remove(&(repo, *manifest));
+        }
         self.tags
-            .retain(|(there, _), tagged| *there != repo || *tagged != manifest);
-        for blob in self.needs[manifest].blobs.clone() {
-            if !self.is_needed(repo, blob) {
-                self.keep((repo, blob), GRACE);
+            .retain(|(there, _), tagged| *there != repo || !gone.contains(tagged));
+        for manifest in gone {
+            for blob in self.needs[manifest].blobs.clone() {
+                if !self.is_needed(repo, blob) {
+                    self.keep((repo, blob), GRACE);
+                }
             }
         }
         Ok(())
@@ -163,5 +170,35 @@ impl Expected {
     /// The blobs that some repository has.
     pub fn stored_blobs(&self) -> impl Iterator<Item = usize> {
         (0..BLOBS).filter(|blob| self.blobs.keys().any(|(_, there)| there == blob))
+    }
+}
+
+/// A manifest, and what is about it, has no tag, and is listed by nothing that stays.
+pub fn with_referrers<'a>(
+    needs: impl Fn(usize) -> &'a Needs,
+    (manifests, tags): (&BTreeSet<(usize, usize)>, &BTreeMap<(usize, usize), usize>),
+    (repo, manifest): (usize, usize),
+) -> BTreeSet<usize> {
+    let mut gone = BTreeSet::from([manifest]);
+    loop {
+        let stays = |other: &usize| manifests.contains(&(repo, *other)) && !gone.contains(other);
+        let is_listed = |other: usize| {
+            let mut parents = (0..MANIFESTS).filter(stays);
+            parents.any(|parent| needs(parent).children.contains(&other))
+        };
+        let is_tagged = |other: usize| {
+            let mut tags = tags.iter().filter(|((there, _), _)| *there == repo);
+            tags.any(|(_, tagged)| *tagged == other)
+        };
+        let goes = (0..MANIFESTS).filter(stays).find(|other| {
+            let about = needs(*other).subject;
+            about.is_some_and(|about| gone.contains(&about))
+                && !is_listed(*other)
+                && !is_tagged(*other)
+        });
+        match goes {
+            Some(other) => gone.insert(other),
+            None => return gone,
+        };
     }
 }

@@ -80,6 +80,7 @@ pub fn manifests(recipes: &[Recipe], label: &str) -> Vec<Made> {
             needs: Needs {
                 blobs: blobs.into_iter().collect(),
                 children: children.into_iter().collect(),
+                subject: recipe.subject.filter(|subject| *subject < number),
             },
         });
     }
@@ -213,7 +214,9 @@ impl<'a> World<'a> {
 
     /// What a client does: it asks for each blob, pushes those that are missing, then the manifests, children first.
     async fn push_image(&mut self, repo: usize, manifest: usize, tag: Option<usize>) {
-        let Needs { blobs, children } = self.manifests[manifest].needs.clone();
+        let Needs {
+            blobs, children, ..
+        } = self.manifests[manifest].needs.clone();
         for child in children {
             Box::pin(self.push_image(repo, child, None)).await;
         }
