@@ -8,9 +8,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{Registry, delete_manifest::ManifestDeletion};
+use super::{Registry, delete_manifest::ManifestDeletion, janitor_times::rest_after};
 use crate::{
     db::{
         Conn,
@@ -204,7 +205,7 @@ impl Registry {
             if !self.lease_keep(task).await? {
                 return Ok(RunEnd::Stale);
             }
-            let digest = doomed.digest.clone();
+            let (digest, begun) = (doomed.digest.clone(), Instant::now());
             match self.image_delete(task, doomed, planned.version).await? {
                 Deletion::Deleted(account, objects) => {
                     self.objects_delete(&account, objects).await;
@@ -215,6 +216,7 @@ impl Registry {
                 }
                 Deletion::Stale => return Ok(RunEnd::Stale),
             }
+            rest_after(begun).await;
         }
         if count > 0 {
             info!(repository = %task.name, deleted, left = count - deleted, "GC policies were carried out");

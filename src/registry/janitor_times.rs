@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::Registry;
 use crate::db::blob_put::PushTimes;
@@ -48,4 +49,12 @@ impl Registry {
     pub fn jittered(&self, time: Duration) -> Duration {
         self.ids.jittered(time)
     }
+}
+
+/// The longest rest between two deletions.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// Rests for as long as was worked: who pulls and pushes comes first.
+pub(super) async fn rest_after(begun: Instant) {
+    tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
 }

@@ -3,9 +3,10 @@
 //! How it is known that nothing needs them: `db/blob_mounts.rs`.
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 use tracing::info;
 
-use super::Registry;
+use super::{Registry, janitor_times::rest_after};
 use crate::{
     db::{
         accounts::account_find,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// How many mounts one transaction takes.
-const MOUNTS_AT_ONCE: i64 = 200;
+const MOUNTS_AT_ONCE: i64 = 50;
 
 impl Registry {
     /// Since when a mount has been due, or when the first one will be.
@@ -32,7 +33,7 @@ impl Registry {
 
     /// Takes some mounts away that nobody uses, with the blobs that cannot be reached any more; `false` if none is due.
     pub(super) async fn mounts_sweep(&self) -> Result<bool> {
-        let now = self.clock.now();
+        let (now, begun) = (self.clock.now(), Instant::now());
         let event = self.own_event(AuditAction::BlobDelete);
         let swept = self
             .db
@@ -52,6 +53,7 @@ impl Registry {
         let (account, mounts, blobs) = (swept.account, swept.mounts, swept.blobs);
         info!(%account, mounts, blobs, "blobs that nothing needs were taken out of their repositories");
         self.objects_delete_of(&account, swept.objects).await?;
+        rest_after(begun).await;
         Ok(true)
     }
 
