@@ -24,6 +24,9 @@ pub struct Needs {
     pub subject: Option<usize>,
 }
 
+/// Something of a repository: first the repository's number.
+pub type Place = (usize, usize);
+
 /// What must be there. Everything is a number, and a pair begins with the repository's.
 #[derive(Debug)]
 pub struct Expected {
@@ -176,7 +179,7 @@ impl Expected {
 /// A manifest, and what is about it, has no tag, and is listed by nothing that stays.
 pub fn with_referrers<'a>(
     needs: impl Fn(usize) -> &'a Needs,
-    (manifests, tags): (&BTreeSet<(usize, usize)>, &BTreeMap<(usize, usize), usize>),
+    (manifests, tags): (&BTreeSet<Place>, &BTreeMap<Place, usize>),
     (repo, manifest): (usize, usize),
 ) -> BTreeSet<usize> {
     let mut gone = BTreeSet::from([manifest]);
