@@ -238,7 +238,7 @@ async fn more_questions_than_keystone_is_to_be_asked_do_not_pile_up() {
     // The first question is answered when the second one was given up.
     let (answers, held) = std::sync::mpsc::channel::<()>();
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
-    let held = std::sync::Mutex::new(held);
+    let held = Mutex::new(held);
     let fake = fake_with(config, move |_, _| {
         begun.send(()).unwrap();
         held.lock().unwrap().recv().unwrap();
