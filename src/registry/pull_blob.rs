@@ -139,12 +139,12 @@ impl Registry {
 
     /// The content of a blob, from its first byte to its last.
     pub(super) async fn blob_open(&self, blob: Blob) -> Result<ByteStream> {
-        let (digest_of, size_bytes) = (blob.id, blob.size_bytes);
+        let (number, size_bytes) = (blob.id, blob.size_bytes);
         match self.open(blob, 0..size_bytes).await {
             Ok(body) => Ok(body),
             Err(Opened::Failed(error)) => Err(error),
             Err(Opened::Gone) => Err(Error::unavailable(format!(
-                "an object of blob number {digest_of} is missing"
+                "an object of blob number {number} is missing"
             ))),
         }
     }

@@ -22,7 +22,6 @@ async fn chunks_are_merged_and_the_old_ones_go_when_nobody_reads_them() {
     let registry = TestRegistry::start().await;
     let (path, content) = three_chunks(&registry).await;
     let used = registry.used_bytes("demo").await;
-    // Somebody has begun to read, and reads the second chunk when it is no part of the blob any more.
     let reads = registry.faults.calls(Op::Read);
     assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
     assert_eq!(registry.faults.calls(Op::Read), reads + 3);
