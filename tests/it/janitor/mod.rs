@@ -11,6 +11,8 @@ mod model;
 mod sweeps;
 mod validation;
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use kontor::model::job::Job;
 use reqwest::{Method, RequestBuilder};
@@ -68,6 +70,17 @@ impl TestRegistry {
         let quota: Value = answer.json().await.unwrap();
         let of = |member: &str| quota["bytes"][member].as_u64().unwrap();
         of("used") + of("reserved")
+    }
+
+    /// Waits until an account uses nothing, which follows the answer to a request that fails.
+    pub async fn nothing_is_used(&self, account: &str) {
+        for _ in 0..1000 {
+            if self.used_bytes(account).await == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{account} still uses {} bytes", self.used_bytes(account).await);
     }
 
     /// Deletions take effect at once.

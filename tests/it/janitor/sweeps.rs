@@ -221,8 +221,10 @@ async fn a_write_that_died_leaves_nothing_but_gives_back_what_was_kept_for_it() 
     let location = registry.begin_upload(REPO).await;
     let answer = registry.append(&location, &bytes(1, 100)).await;
     assert!(answer.status().is_server_error());
+    // Given back after the answer, by a task that holds the note; a sweep passes over notes that are held.
+    registry.nothing_is_used("demo").await;
     registry.wait(TimeDelta::hours(1));
-    registry.run_job(Job::SweepObjects).await;
+    assert_eq!(registry.run_job(Job::SweepObjects).await, 1);
     assert_eq!(registry.used_bytes("demo").await, 0);
     assert_eq!(registry.assert_sound().await, 0);
 }
