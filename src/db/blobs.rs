@@ -1,6 +1,6 @@
 //! Blobs, their chunks, and the repositories through which they can be reached.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::*;
 use storage_drivers::ObjectKey;
 use uuid::Uuid;
@@ -55,13 +55,22 @@ pub struct Blob {
     pub size_bytes: u64,
     /// Whether its content was found broken.
     pub is_broken: bool,
+    /// When it will be taken out of the repository, if nothing there needs it till then.
+    pub unused_until: Option<DateTime<Utc>>,
     /// Its content, in order; empty for the empty blob.
     pub chunks: Vec<Chunk>,
 }
 
 /// The blob, if it can be reached through that repository.
 pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Result<Option<Blob>> {
-    type Row = (i64, i64, bool, AccountRow, Option<ChunkRow>);
+    type Row = (
+        i64,
+        i64,
+        bool,
+        (bool, NaiveDateTime),
+        AccountRow,
+        Option<ChunkRow>,
+    );
     let rows: Vec<Row> = blob_mounts::table
         .inner_join(repos::table.inner_join(accounts::table))
         .inner_join(blobs::table.left_join(blob_chunks::table))
@@ -75,6 +84,7 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
             blobs::id,
             blobs::size_bytes,
             blobs::validation_error.is_not_null(),
+            (blob_mounts::is_used, blob_mounts::keep_until),
             AccountRow::as_select(),
             (
                 blob_chunks::object_id,
@@ -85,7 +95,7 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
         ))
         .load(conn)?;
     let mut found: Option<Blob> = None;
-    for (id, size, is_broken, account, chunk) in rows {
+    for (id, size, is_broken, (is_used, keep_until), account, chunk) in rows {
         let blob = match &mut found {
             Some(blob) => blob,
             None => found.insert(Blob {
@@ -93,6 +103,7 @@ pub fn blob_find(conn: &mut Conn, name: &FullRepoName, digest: &Digest) -> Resul
                 account: account.into_account()?,
                 size_bytes: as_u64(size),
                 is_broken,
+                unused_until: (!is_used).then(|| keep_until.and_utc()),
                 chunks: Vec::new(),
             }),
         };

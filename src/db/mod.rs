@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod blob_checks;
 pub mod blob_delete;
 pub mod blob_mounts;
 pub mod blob_needs;
@@ -14,12 +15,12 @@ pub mod blob_put;
 pub mod blobs;
 pub mod consistency;
 pub mod containers;
-pub mod content_checks;
 pub mod dialect;
 pub mod image_gc;
 pub mod legal_holds;
 pub mod listings;
 pub mod loose_objects;
+pub mod manifest_checks;
 pub mod manifest_delete;
 pub mod manifests;
 mod migrate;

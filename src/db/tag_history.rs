@@ -10,6 +10,9 @@ use diesel::prelude::*;
 use super::{Conn, schema::tag_history, stored};
 use crate::{error::Result, model::trash::TagChangeEntry, oci::Tag};
 
+/// How many changes of a tag are kept, however young they are.
+const MAX_CHANGES: i64 = 1000;
+
 type Row = (i64, Option<String>, NaiveDateTime, String);
 
 fn entry((id, digest, changed_at, changed_by): Row) -> Result<TagChangeEntry> {
@@ -69,6 +72,15 @@ pub(super) fn tag_note(
             tag_history::replaced_at.eq(digest.is_none().then_some(changed_at)),
         ))
         .execute(conn)?;
+    let too_old: Option<i64> = of_tag()
+        .order((tag_history::changed_at.desc(), tag_history::id.desc()))
+        .offset(MAX_CHANGES)
+        .select(tag_history::id)
+        .first(conn)
+        .optional()?;
+    if let Some(id) = too_old {
+        diesel::delete(tag_history::table.find(id)).execute(conn)?;
+    }
     Ok(())
 }
 

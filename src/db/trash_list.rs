@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::{
     dsl::{exists, not, sql},
     prelude::*,
-    sql_types::{BigInt, Text},
+    sql_types::{BigInt, Nullable, Text, Timestamp},
 };
 
 use super::{
@@ -205,29 +205,54 @@ struct Sum {
     bytes: i64,
 }
 
+/// Which trash is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrashOf {
+    /// Of all repositories.
+    All,
+    /// Of those that are not held then.
+    NotHeld(DateTime<Utc>),
+}
+
 /// How many of the bytes of an account, or of all accounts of an auth tenant, are trash: manifests there, and blobs that
-/// nothing else in their account needs.
-pub fn trash_bytes(conn: &mut Conn, (kind, owner): (BookKind, &str)) -> Result<i64> {
+/// nothing else in their account needs, other trash that is not counted included.
+pub fn trash_bytes(
+    conn: &mut Conn,
+    (kind, owner): (BookKind, &str),
+    which: TrashOf,
+) -> Result<i64> {
     let of = match kind {
         BookKind::Account => "a.name",
         BookKind::AuthTenant => "a.auth_tenant_id",
     };
-    let query = |place: &str| {
+    // No hold is later than NULL.
+    let now = match which {
+        TrashOf::All => None,
+        TrashOf::NotHeld(now) => Some(now.naive_utc()),
+    };
+    let query = |owner: &str, now: &str| {
+        let held = format!(
+            "EXISTS (SELECT 1 FROM legal_holds h WHERE h.repo_id = t.repo_id AND h.tag = '' AND h.hold_until > {now})"
+        );
         format!(
             "SELECT (SELECT CAST(COALESCE(SUM(LENGTH(t.content)), 0) AS BIGINT) FROM trash_manifests t
-               JOIN repos r ON r.id = t.repo_id JOIN accounts a ON a.name = r.account_name WHERE {of} = {place})
+               JOIN repos r ON r.id = t.repo_id JOIN accounts a ON a.name = r.account_name
+               WHERE {of} = {owner} AND NOT {held})
              + (SELECT CAST(COALESCE(SUM(b.size_bytes), 0) AS BIGINT) FROM blobs b WHERE b.id IN
                (SELECT t.blob_id FROM trash_blob_refs t JOIN repos r ON r.id = t.repo_id
-                JOIN accounts a ON a.name = r.account_name WHERE {of} = {place})
+                JOIN accounts a ON a.name = r.account_name WHERE {of} = {owner} AND NOT {held})
+               AND NOT EXISTS (SELECT 1 FROM trash_blob_refs t WHERE t.blob_id = b.id AND {held})
                AND NOT EXISTS (SELECT 1 FROM manifest_blob_refs m WHERE m.blob_id = b.id)) AS bytes"
         )
     };
     let sum: Sum = match conn {
-        Conn::Postgres(c) => diesel::sql_query(query("$1"))
+        Conn::Postgres(c) => diesel::sql_query(query("$1", "$2"))
             .bind::<Text, _>(owner)
+            .bind::<Nullable<Timestamp>, _>(now)
             .get_result(c)?,
-        Conn::Sqlite(c) => diesel::sql_query(query("?1"))
+        Conn::Sqlite(c) => diesel::sql_query(query("?1", "?2"))
             .bind::<Text, _>(owner)
+            .bind::<Nullable<Timestamp>, _>(now)
             .get_result(c)?,
     };
     Ok(sum.bytes)

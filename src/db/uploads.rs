@@ -309,6 +309,14 @@ pub fn upload_abandoned(
     Ok(Some((full_name(&account, &repo)?, stored(&id)?)))
 }
 
+/// Says that an upload goes on.
+pub fn upload_touch(conn: &mut Conn, id: UploadId, now: DateTime<Utc>) -> Result<()> {
+    diesel::update(uploads::table.find(id.to_string()))
+        .set(uploads::updated_at.eq(now.naive_utc()))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Since when the upload that has rested for longest has done so.
 pub fn uploads_rest_since(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
     let at: Option<chrono::NaiveDateTime> = uploads::table

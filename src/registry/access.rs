@@ -247,6 +247,19 @@ impl Registry {
         }
     }
 
+    /// Whether a caller who reads may be about to push there.
+    pub(super) async fn may_be_pushing(&self, access: &RepoAccess<Pull>) -> Result<bool> {
+        let (caller, name) = (&access.caller, &access.name);
+        match &caller.authority {
+            Authority::Anonymous => Ok(false),
+            Authority::Token(claims) => Ok(claims.allows(&caller.shown_name(name), Action::Push)),
+            Authority::User(identity) => {
+                let asked = caller.asks(Permission::Push);
+                self.user_may(Some(identity), name, asked).await
+            }
+        }
+    }
+
     /// The user behind a caller who may list the catalog.
     pub(super) fn catalog_access(&self, caller: &Caller) -> Result<Identity> {
         let scopes = [Scope::catalog()];

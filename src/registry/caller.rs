@@ -7,7 +7,7 @@ use crate::{
         authorize::Asked,
         challenge::{Challenge, ChallengeError},
         driver::Identity,
-        scope::{Action, Scope},
+        scope::Scope,
         token::Claims,
     },
     error::{Code, Error},
@@ -115,16 +115,6 @@ impl Caller {
     /// The account whose own domain was asked: nothing else is to be seen there.
     pub fn remapped_to(&self) -> Option<&AccountName> {
         self.remapped_to.as_ref()
-    }
-
-    /// Whether the caller may be about to push to a repository: who comes with a token says so, whoever else has logged
-    /// in is not asked for it.
-    pub(super) fn may_be_pushing(&self, name: &FullRepoName) -> bool {
-        match &self.authority {
-            Authority::Anonymous => false,
-            Authority::User(_) => true,
-            Authority::Token(claims) => claims.allows(&self.shown_name(name), Action::Push),
-        }
     }
 
     /// All repositories of an account, as the name of a scope: what a mount without `from` needs to pull.

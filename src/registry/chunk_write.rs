@@ -103,12 +103,12 @@ impl Registry {
                 storage: account.storage.clone(),
             };
             let size = left.map(|left| left.min(limit));
-            let kept_for = size.map_or(Announced::AtLeast(ahead.min(limit)), Announced::Exactly);
+            let kept_for = match size {
+                Some(size) => Announced::Exactly(size, ahead.min(size)),
+                None => Announced::AtLeast(ahead.min(limit)),
+            };
             let reservation = self.object_reserve(account, &object, kept_for).await?;
-            let mut body = source.part(limit);
-            if size.is_none() {
-                body = reservation.growing(body);
-            }
+            let body = reservation.growing(source.part(limit));
             let writing = self.noted_object_write(account, &object, size, body);
             let result = self
                 .kept_fresh(unfinished.ids(object.key.id()), writing)

@@ -5,7 +5,10 @@
 //! on still holds. What a newcomer gets wrong: a run may end anywhere. What was to go with something that is gone already
 //! is known by its stored status, and goes with the next run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -329,9 +332,17 @@ fn planned(read: &GcRepo) -> Result<Planned> {
             statuses.push((image.digest.to_string(), status));
         }
     }
+    let images = read.images.iter().enumerate();
+    let places = images.map(|(place, image)| (image.digest.to_string(), place));
+    let places: HashMap<String, usize> = places.collect();
     let doomed = plan.doomed().map(|place| {
         let image = &read.images[place];
-        let (reason, goes_with) = reason(&plan.status(place))?;
+        let (mut reason, goes_with) = reason(&plan.status(place))?;
+        if goes_with.is_some()
+            && let Some(policy) = policy_behind(&plan, &places, place)
+        {
+            reason = format!("{reason}, by {policy}");
+        }
         Ok(Doomed {
             digest: image.digest.clone(),
             seen: HeldImage {
@@ -349,6 +360,24 @@ fn planned(read: &GcRepo) -> Result<Planned> {
         doomed: doomed.collect::<Result<_>>()?,
         statuses,
     })
+}
+
+/// The policy by which an image goes that goes with others, if one of those is still there.
+fn policy_behind(
+    plan: &GcPlan<'_>,
+    places: &HashMap<String, usize>,
+    mut place: usize,
+) -> Option<String> {
+    // Each image goes with one that is gone before it, so this ends; the count is for rows that are wrong.
+    for _ in 0..places.len() {
+        let with = match plan.status(place) {
+            GcStatus::DeleteWith { subject } => subject,
+            GcStatus::DeleteWithParent { parent } => parent,
+            status => return reason(&status).ok().map(|(reason, _)| reason),
+        };
+        place = *places.get(&with)?;
+    }
+    None
 }
 
 /// Why an image goes, for the audit trail, and what goes before it.

@@ -13,13 +13,15 @@ use super::{Registry, caller::Actor};
 use crate::{
     auth::driver::Identity,
     db::{
-        content_checks::{blobs_validate_now, manifests_validate_now},
-        image_gc::gc_due_now,
-        unknown_objects::containers_sweep_now,
+        Conn, blob_checks::blobs_validate_now, image_gc::gc_due_now,
+        manifest_checks::manifests_validate_now, unknown_objects::containers_sweep_now,
     },
     error::{Code, Error, Result},
     model::{job::Job, permission::Permission, user::ANY_AUTH_TENANT},
 };
+
+/// How many things one transaction makes due.
+const HASTENED_AT_ONCE: i64 = 5000;
 
 /// A job, and since when it has had something to do.
 #[derive(Debug, Clone, Copy)]
@@ -125,13 +127,13 @@ impl Registry {
         let now = self.clock.now();
         match job {
             Job::ValidateBlobs => {
-                self.db
-                    .write(move |conn| blobs_validate_now(conn, now))
-                    .await
+                let hasten = move |conn: &mut _| blobs_validate_now(conn, now, HASTENED_AT_ONCE);
+                self.hasten_all(hasten).await
             }
             Job::ValidateManifests => {
-                let hasten = move |conn: &mut _| manifests_validate_now(conn, now);
-                self.db.write(hasten).await
+                let hasten =
+                    move |conn: &mut _| manifests_validate_now(conn, now, HASTENED_AT_ONCE);
+                self.hasten_all(hasten).await
             }
             Job::SweepStorage => {
                 let hasten = move |conn: &mut _| containers_sweep_now(conn, now);
@@ -140,6 +142,20 @@ impl Registry {
             Job::ImageGc => self.db.write(move |conn| gc_due_now(conn, now)).await,
             // What they wait for is an age, or somebody's order.
             _ => Ok(0),
+        }
+    }
+
+    /// Hastens in several transactions, so that none holds up the others for long.
+    async fn hasten_all(
+        &self,
+        hasten: impl Fn(&mut Conn) -> Result<usize> + Copy + Send + 'static,
+    ) -> Result<usize> {
+        let mut count = 0;
+        loop {
+            match self.db.write(hasten).await? {
+                0 => return Ok(count),
+                more => count += more,
+            }
         }
     }
 

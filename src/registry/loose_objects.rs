@@ -1,6 +1,6 @@
 //! Writing and deleting objects so that a crash leaves none that nobody knows.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use storage_drivers::{ByteStream, StorageDriver, StorageError, Tenant};
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Backends, Registry, reservation::reservations_release};
+use super::{Backends, Registry, heartbeat::beating, reservation::reservations_release};
 use crate::{
     db::{
         Db,
@@ -19,9 +19,6 @@ use crate::{
     error::Result,
     model::account::Account,
 };
-
-/// How often it is said that an object is still being written.
-const REFRESH_EVERY: Duration = Duration::from_secs(60);
 
 /// How many objects are deleted side by side.
 const DELETIONS_AT_ONCE: usize = 8;
@@ -94,27 +91,12 @@ impl Registry {
         ids: Vec<Uuid>,
         writing: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let pause = REFRESH_EVERY
-            .min(self.settings.moves.grace / 3)
-            .max(Duration::from_secs(1));
-        let refreshing = async {
-            loop {
-                tokio::time::sleep(pause).await;
-                let (ids, now) = (ids.clone(), self.clock.now());
-                let refreshed = self
-                    .db
-                    .write(move |conn| loose_objects_refresh(conn, &ids, now))
-                    .await;
-                if let Err(error) = refreshed {
-                    warn!(error = ?error, "the notes of objects that are being written were not renewed");
-                }
-            }
+        let refresh = || {
+            let (ids, now) = (ids.clone(), self.clock.now());
+            self.db
+                .write(move |conn| loose_objects_refresh(conn, &ids, now))
         };
-        // Both go on side by side, since they may wait for the same connection.
-        tokio::select! {
-            written = writing => written,
-            never = refreshing => never,
-        }
+        beating(self.settings.moves.grace, refresh, writing).await
     }
 }
 

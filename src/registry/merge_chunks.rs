@@ -13,11 +13,11 @@ use super::{Registry, copy_stream::hashing};
 use crate::{
     db::{
         accounts::account_find,
-        blobs::{Blob, Chunk},
-        consistency::blob_chunks_of,
-        content_checks::{
+        blob_checks::{
             BlobTask, BlobWork, blob_claim, blob_due_since, blob_merge_later, blob_merged,
         },
+        blobs::{Blob, Chunk},
+        consistency::blob_chunks_of,
         loose_objects::LooseObject,
     },
     error::{Error, Result},
@@ -134,6 +134,7 @@ impl Registry {
             account: account.clone(),
             size_bytes: task.size_bytes,
             is_broken: false,
+            unused_until: None,
             chunks: chunks.to_vec(),
         };
         let body = self.blob_open(blob).await?;

@@ -26,6 +26,7 @@ mod delete_manifest;
 pub mod explain;
 pub mod gc_preview;
 mod health;
+mod heartbeat;
 pub mod image_gc;
 pub mod info;
 mod janitor_times;

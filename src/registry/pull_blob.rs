@@ -69,7 +69,7 @@ impl Registry {
     /// one that is there is kept for the manifest that is to come.
     pub async fn blob_size(&self, access: &RepoAccess<Pull>, digest: &Digest) -> Result<u64> {
         let blob = self.blob_get(access, digest).await?;
-        if access.caller().may_be_pushing(access.name()) {
+        if self.may_be_pushing(access).await? {
             if blob.is_broken {
                 return Err(Error::new(Code::BlobUnknown));
             }
@@ -219,6 +219,11 @@ impl Registry {
         // What moves away stays where it was for the time of grace, and so must the address not outlive it.
         let grace = self.settings.moves.grace.max(SHORTEST_REDIRECT);
         let valid_for = REDIRECT_VALID_FOR.min(grace);
+        // What may be swept before is read here, where the reader is there first.
+        let until = self.clock.now() + valid_for;
+        if blob.unused_until.is_some_and(|swept_at| swept_at < until) {
+            return Ok(None);
+        }
         Ok(driver
             .download_url(&blob.account.tenant(), &key, valid_for)
             .await?)

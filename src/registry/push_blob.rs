@@ -13,6 +13,7 @@ use super::{
     Registry,
     access::{Push, RepoAccess},
     chunk_write::{Payload, Written, chunk_object},
+    heartbeat::beating,
 };
 use crate::{
     db::{
@@ -25,7 +26,7 @@ use crate::{
         repos::repo_ensure,
         uploads::{
             Upload, loosen, upload_append, upload_cancel, upload_chunks, upload_find,
-            upload_finish, upload_insert, upload_lock,
+            upload_finish, upload_insert, upload_lock, upload_touch,
         },
     },
     error::{Code, Error, Result},
@@ -225,8 +226,13 @@ impl Registry {
                 "the upload was begun by another version of this registry; begin it again",
             )
         })?;
-        self.stream_write(&upload.repo.account, hasher, upload.size_bytes, payload)
-            .await
+        let account = &upload.repo.account;
+        let writing = self.stream_write(account, hasher, upload.size_bytes, payload);
+        let touch = || {
+            let (id, now) = (upload.id, self.clock.now());
+            self.db.write(move |conn| upload_touch(conn, id, now))
+        };
+        beating(self.settings.janitor.abandoned_uploads, touch, writing).await
     }
 
     /// Computes the digest of the bytes so far with another algorithm: some clients say only at the end

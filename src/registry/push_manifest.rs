@@ -95,6 +95,9 @@ impl Registry {
         if let Reference::Tag(tag) = &upload.reference {
             tags.push(tag.clone());
         }
+        // In one order, or two pushes of the same tags wait for each other.
+        tags.sort_unstable();
+        tags.dedup();
         let subject = manifest
             .subject
             .as_ref()

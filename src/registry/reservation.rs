@@ -39,8 +39,8 @@ const MAX_STEP_BYTES: u64 = 64 << 20;
 /// The size of an object that is about to be written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Announced {
-    /// The client has said it.
-    Exactly(u64),
+    /// The client has said it, and so much is here.
+    Exactly(u64, u64),
     /// At least so much, for it is here.
     AtLeast(u64),
 }
@@ -72,9 +72,10 @@ impl Registry {
         size: Announced,
     ) -> Result<Reservation> {
         let (first, least) = match size {
-            Announced::Exactly(size) => (size, size),
-            Announced::AtLeast(size) => (size.max(FIRST_BYTES), size),
+            Announced::Exactly(size, here) => (size, here),
+            Announced::AtLeast(here) => (here.max(FIRST_BYTES), here),
         };
+        let is_exact = matches!(size, Announced::Exactly(..));
         let kept = Kept {
             db: self.db.clone(),
             account: account.name.clone(),
@@ -84,19 +85,21 @@ impl Registry {
         };
         let (object, now) = (object.clone(), self.clock.now());
         // In a task of its own: if the caller is dropped, the reservation is made all the same, and given back.
-        tokio::spawn(kept.reserve(object, now, (first, least)))
+        tokio::spawn(kept.reserve(object, now, (first, least), is_exact))
             .await
             .map_err(Error::internal)?
     }
 }
 
 impl Kept {
-    /// Keeps `first` bytes, or `least` if there are not so many.
+    /// Keeps `first` bytes, or `least` if there are not so many; if exactly the first will come, only when the trash can
+    /// make room for them.
     async fn reserve(
         self,
         object: LooseObject,
         now: DateTime<Utc>,
         (first, least): (u64, u64),
+        is_exact: bool,
     ) -> Result<Reservation> {
         let note = |bytes: u64| {
             let (kept, object) = (self.clone(), object.clone());
@@ -108,6 +111,9 @@ impl Kept {
         };
         let bytes = match note(first).await {
             Err(error) if error.code() == Code::Denied => {
+                if is_exact && !self.room.is_enough(&error).await? {
+                    return Err(error);
+                }
                 // What the trash holds is given up only for what is here.
                 self.room.taken(|| note(least)).await?;
                 least

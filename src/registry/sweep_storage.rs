@@ -24,8 +24,8 @@ use crate::{
     model::account::Account,
 };
 
-/// How long a sweep may take before another node begins it again.
-const LEASE: Duration = Duration::from_secs(6 * 60 * 60);
+/// How long a sweep may be silent before another node begins it again.
+const LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// When a sweep that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -52,7 +52,7 @@ impl Registry {
             .db
             .write(move |conn| container_sweep_claim(conn, now, now + LEASE))
             .await?;
-        let Some(task) = claimed else {
+        let Some(mut task) = claimed else {
             return Ok(false);
         };
         let name = task.account.clone();
@@ -60,7 +60,7 @@ impl Registry {
         let Some(account) = account else {
             return Ok(true);
         };
-        let swept = self.container_sweep(&account, &task, now).await;
+        let swept = self.container_sweep(&account, &mut task, now).await;
         let next_at = self.after(if swept.is_ok() { every } else { RETRY_AFTER });
         self.db
             .write(move |conn| container_sweep_next(conn, &task, next_at))
@@ -71,7 +71,7 @@ impl Registry {
     async fn container_sweep(
         &self,
         account: &Account,
-        task: &ContainerTask,
+        task: &mut ContainerTask,
         begun: DateTime<Utc>,
     ) -> Result<()> {
         let driver = self.backends.get(&task.storage)?;
@@ -82,6 +82,9 @@ impl Registry {
             if keys.len() == OBJECTS_AT_ONCE {
                 self.unknown_sweep(account, task, std::mem::take(&mut keys))
                     .await?;
+                if !self.container_keep(task).await? {
+                    return Ok(());
+                }
             }
         }
         self.unknown_sweep(account, task, keys).await?;
@@ -90,6 +93,24 @@ impl Registry {
         self.db
             .write(move |conn| unknown_objects_forget(conn, &task, long_ago))
             .await
+    }
+
+    /// Puts the lease off when a third of it is over; `false` if it is lost.
+    async fn container_keep(&self, task: &mut ContainerTask) -> Result<bool> {
+        let until = self.clock.now() + LEASE;
+        if task.lease + LEASE / 3 > until {
+            return Ok(true);
+        }
+        let held = task.clone();
+        let is_ours = self
+            .db
+            .write(move |conn| container_sweep_next(conn, &held, until))
+            .await?;
+        // Only then: another node's lease may end at the same moment.
+        if is_ours {
+            task.lease = until;
+        }
+        Ok(is_ours)
     }
 
     async fn unknown_sweep(

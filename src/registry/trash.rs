@@ -2,9 +2,10 @@
 //!
 //! What comes back is in `restore.rs`; what goes for want of quota, in `trash_room.rs`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tracing::warn;
 
 use super::{
     Registry,
@@ -21,7 +22,7 @@ use crate::{
         legal_holds::hold_on_any,
         repos::{Hold, repo_find, repo_hold},
         trash::{Unneeded, trash_purge, trash_with},
-        trash_list::{trash_bytes, trash_due, trash_due_since, trash_page, trash_put_off},
+        trash_list::{TrashOf, trash_bytes, trash_due, trash_due_since, trash_page, trash_put_off},
     },
     error::{Code, Error, Result},
     ids::Ids,
@@ -37,6 +38,9 @@ use crate::{
 
 /// How many entries one round of the job purges.
 const PURGE_BATCH: i64 = 200;
+
+/// When the trash of a repository that could not be purged is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// How many manifests that went with another one are purged with it in one call.
 const MAX_COMPANIONS: i64 = 1000;
@@ -125,10 +129,22 @@ impl Registry {
         for (name, digest) in due {
             by_repo.entry(name).or_default().push(digest);
         }
+        let mut failure = None;
         for (name, digests) in by_repo {
-            self.trash_repo_purge(name, digests).await?;
+            let Err(error) = self.trash_repo_purge(name.clone(), digests).await else {
+                continue;
+            };
+            // It must not keep the others in the trash.
+            warn!(repository = %name, error = ?error, "what lies in the trash stays there for now");
+            let until = self.after(RETRY_AFTER);
+            let put_off = self.db.write(move |conn| {
+                let repo = repo_find(conn, &name)?;
+                repo.map_or(Ok(()), |repo| trash_put_off(conn, repo.id, (now, until)))
+            });
+            put_off.await?;
+            failure = Some(error);
         }
-        Ok(is_due)
+        failure.map_or(Ok(is_due), Err)
     }
 
     async fn trash_repo_purge(&self, name: FullRepoName, digests: Vec<Digest>) -> Result<()> {
@@ -165,7 +181,7 @@ impl Registry {
     pub async fn trash_bytes(&self, kind: BookKind, owner: &str) -> Result<i64> {
         let owner = owner.to_owned();
         self.db
-            .read(move |conn| trash_bytes(conn, (kind, &owner)))
+            .read(move |conn| trash_bytes(conn, (kind, &owner), TrashOf::All))
             .await
     }
 }

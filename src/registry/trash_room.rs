@@ -20,7 +20,7 @@ use crate::{
         quotas::book_find,
         repos::{Hold, repo_find, repo_hold},
         trash::{Unneeded, trash_purge},
-        trash_list::{TrashKey, trash_bytes, trash_oldest},
+        trash_list::{TrashKey, TrashOf, trash_bytes, trash_oldest},
     },
     error::{Code, Error, Result},
     ids::Ids,
@@ -96,21 +96,40 @@ impl TrashRoom {
         }
     }
 
+    /// Whether the trash holds what was refused.
+    pub(super) async fn is_enough(&self, refusal: &Error) -> Result<bool> {
+        Ok(match Want::of(refusal) {
+            Some(want) => self.shortage(&want).await?.is_some(),
+            None => false,
+        })
+    }
+
+    /// How many bytes are missing; `None` if purging cannot bring them.
+    async fn shortage(&self, want: &Want) -> Result<Option<i128>> {
+        let (trash, used) = self.amounts(want.of, self.owner(want)).await?;
+        let short = used + i128::from(want.bytes) - i128::from(want.limit);
+        Ok(Some(short).filter(|short| *short <= i128::from(trash)))
+    }
+
+    /// Whose limit is in the way.
+    fn owner(&self, want: &Want) -> String {
+        match want.of {
+            BookKind::Account => self.account.name.to_string(),
+            BookKind::AuthTenant => self.account.auth_tenant_id.clone(),
+        }
+    }
+
     /// Purges what is needed after a refusal; `false` if that cannot help.
     async fn is_made(&self, refusal: &Error) -> Result<bool> {
         let Some(want) = Want::of(refusal) else {
             return Ok(false);
         };
-        let owner = match want.of {
-            BookKind::Account => self.account.name.to_string(),
-            BookKind::AuthTenant => self.account.auth_tenant_id.clone(),
-        };
-        let (trash, used) = self.amounts(want.of, owner.clone()).await?;
-        let short = used + i128::from(want.bytes) - i128::from(want.limit);
         // What does not fit even without any trash takes none. If others have made room, it is tried again.
-        if short <= 0 || short > i128::from(trash) {
-            return Ok(short <= 0);
-        }
+        let short = match self.shortage(&want).await? {
+            Some(short) if short > 0 => short,
+            other => return Ok(other.is_some()),
+        };
+        let owner = self.owner(&want);
         if let Some(Needs { blobs, keep_until }) = self.needs.clone() {
             let keeping = self
                 .db
@@ -139,12 +158,13 @@ impl TrashRoom {
         Ok(was_there)
     }
 
-    /// How many bytes are trash, and how many are used. In this order: what others purge in between is counted twice
-    /// rather than not at all.
+    /// How many bytes are trash that may go, and how many are used. In this order: what others purge in between is counted
+    /// twice rather than not at all.
     async fn amounts(&self, kind: BookKind, owner: String) -> Result<(i64, i128)> {
+        let now = self.clock.now();
         self.db
             .read(move |conn| {
-                let trash = trash_bytes(conn, (kind, &owner))?;
+                let trash = trash_bytes(conn, (kind, &owner), TrashOf::NotHeld(now))?;
                 let book = book_find(conn, kind, &owner, &Limits::default())?;
                 let used = book.map_or(0, |book| book.used.of(Resource::Bytes));
                 Ok((trash, used))

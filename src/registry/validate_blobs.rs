@@ -14,11 +14,11 @@ use super::{Registry, copy_stream::paced};
 use crate::{
     db::{
         accounts::account_find,
-        blobs::Chunk,
-        consistency::blob_chunks_of,
-        content_checks::{
+        blob_checks::{
             BlobTask, BlobWork, blob_claim, blob_due_since, blob_validate_later, blob_validated,
         },
+        blobs::Chunk,
+        consistency::blob_chunks_of,
     },
     error::{Error, Result},
     model::account::Account,

@@ -15,11 +15,11 @@ use super::Registry;
 use crate::{
     db::{
         accounts::account_find,
-        content_checks::{
+        loose_objects::LooseObject,
+        manifest_checks::{
             ManifestNeeds, ManifestTask, manifest_claim, manifest_due_since, manifest_needs,
             manifest_object_replace, manifest_validate_later, manifest_validated,
         },
-        loose_objects::LooseObject,
     },
     error::{Error, Result},
     model::account::Account,

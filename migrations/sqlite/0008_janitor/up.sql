@@ -17,12 +17,15 @@ CREATE INDEX loose_objects_by_age ON loose_objects (noted_at) WHERE NOT is_kept;
 -- which is the lease.
 ALTER TABLE blobs ADD COLUMN next_validation_at TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00';
 ALTER TABLE blobs ADD COLUMN validation_error TEXT;
+-- What is there already is not read all at once.
+UPDATE blobs SET next_validation_at = datetime('now', '+' || (abs(random()) % 604800) || ' seconds');
 CREATE INDEX blobs_by_next_validation ON blobs (next_validation_at);
 -- When a blob of several chunks is made one of one chunk, if it is to be.
 ALTER TABLE blobs ADD COLUMN next_merge_at TIMESTAMP;
 CREATE INDEX blobs_by_next_merge ON blobs (next_merge_at) WHERE next_merge_at IS NOT NULL;
 ALTER TABLE manifests ADD COLUMN next_validation_at TIMESTAMP NOT NULL DEFAULT '1970-01-01 00:00:00';
 ALTER TABLE manifests ADD COLUMN validation_error TEXT;
+UPDATE manifests SET next_validation_at = datetime('now', '+' || (abs(random()) % 86400) || ' seconds');
 CREATE INDEX manifests_by_next_validation ON manifests (next_validation_at);
 -- What the GC policies make of the manifest, as JSON, since the last run.
 ALTER TABLE manifests ADD COLUMN gc_status TEXT;

@@ -181,6 +181,17 @@ async fn indexes_and_referrers_keep_and_take_what_belongs_to_them() {
     }
     assert_eq!(registry.gc_status("app", &new_child).await, Some(by_parent));
     assert_eq!(registry.listed("app").await.len(), 3);
+    // Of what goes with others, too, the trail tells the policy.
+    registry.registry.audit_flush().await.unwrap();
+    registry.registry.audit_seal().await.unwrap();
+    let path = "/api/v1/audit?account=demo&action=manifest.delete";
+    let (_, trail) = sent(registry.admin(Method::GET, path)).await;
+    let events = trail["events"].as_array().unwrap();
+    assert_eq!(events.len(), 6);
+    for event in events {
+        let reason = event["event"]["reason"].as_str().unwrap();
+        assert!(reason.contains("gc_policies[0]: {"), "{reason}");
+    }
     assert!(
         registry
             .registry

@@ -72,6 +72,21 @@ impl TestRegistry {
         of("used") + of("reserved")
     }
 
+    /// Waits until it is noted that the only upload goes on.
+    async fn upload_touched_now(&self) {
+        let limit = self.config.janitor.abandoned_uploads_seconds;
+        let due = self.now() + Duration::from_secs(limit);
+        for _ in 0..1000 {
+            let jobs = self.registry.jobs_status().await.unwrap();
+            let job = jobs.iter().find(|job| job.job == Job::AbandonUploads);
+            if job.unwrap().due_at.is_some_and(|at| at >= due) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the upload is left to itself");
+    }
+
     /// Waits until an account uses nothing, which follows the answer to a request that fails.
     pub async fn nothing_is_used(&self, account: &str) {
         for _ in 0..1000 {
@@ -80,7 +95,10 @@ impl TestRegistry {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{account} still uses {} bytes", self.used_bytes(account).await);
+        panic!(
+            "{account} still uses {} bytes",
+            self.used_bytes(account).await
+        );
     }
 
     /// Deletions take effect at once.

@@ -102,6 +102,31 @@ async fn blobs_of_a_deleted_manifest_go_after_minutes_but_not_those_that_others_
 }
 
 #[tokio::test]
+async fn an_upload_that_receives_for_long_goes_on() {
+    // The node says each second that it goes on.
+    let registry = Setup::default()
+        .config(|config| config.janitor.abandoned_uploads_seconds = 3)
+        .start()
+        .await;
+    let location = registry.begin_upload(REPO).await;
+    let gate = registry.faults.hold(Op::Write);
+    let append = async { registry.append(&location, &bytes(1, 100)).await.status() };
+    let long = async {
+        registry.faults.calls_reached(Op::Write, 1).await;
+        for _ in 0..3 {
+            registry.wait(TimeDelta::seconds(2));
+            registry.upload_touched_now().await;
+            assert_eq!(registry.run_job(Job::AbandonUploads).await, 0);
+        }
+        gate.open();
+    };
+    let (status, ()) = tokio::join!(append, long);
+    assert_eq!(status, 202);
+    registry.wait(TimeDelta::seconds(3));
+    assert_eq!(registry.run_job(Job::AbandonUploads).await, 1);
+}
+
+#[tokio::test]
 async fn a_blob_leaves_the_repository_that_does_not_need_it_and_stays_in_the_other() {
     let registry = TestRegistry::start().await;
     registry.without_trash().await;
@@ -151,8 +176,12 @@ async fn who_may_only_pull_keeps_nothing() {
     let token = registry
         .token("reader", &["repository:demo/app:pull"])
         .await;
-    let head = registry.bearer(&token, Method::HEAD, &path);
-    assert_eq!(head.send().await.unwrap().status(), 200);
+    for head in [
+        registry.bearer(&token, Method::HEAD, &path),
+        registry.as_user("reader", Method::HEAD, &path),
+    ] {
+        assert_eq!(head.send().await.unwrap().status(), 200);
+    }
     registry.registry.pulls_flush().await.unwrap();
     registry.wait(DAY);
     assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
@@ -250,6 +279,23 @@ async fn an_object_that_nobody_knows_goes_when_two_sweeps_have_found_it() {
     assert_eq!(registry.run_job(Job::SweepStorage).await, 1);
     assert_eq!(registry.object_count("demo").await, 3);
     assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_container_that_is_cut_off_begins_again() {
+    let registry = TestRegistry::start().await;
+    registry.push_image(REPO, "latest", 1).await;
+    let gate = registry.faults.hold(Op::List);
+    let node = std::sync::Arc::clone(&registry.registry);
+    let sweep = tokio::spawn(async move { node.job_run_one(Job::SweepStorage).await });
+    registry.faults.calls_reached(Op::List, 1).await;
+    sweep.abort();
+    assert!(sweep.await.unwrap_err().is_cancelled());
+    gate.open();
+    registry.wait(almost(TimeDelta::minutes(15)));
+    assert_eq!(registry.run_job(Job::SweepStorage).await, 0);
+    registry.wait(TimeDelta::seconds(1));
+    assert_eq!(registry.run_job(Job::SweepStorage).await, 1);
 }
 
 #[tokio::test]

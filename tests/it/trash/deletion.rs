@@ -163,6 +163,23 @@ async fn what_is_due_goes_for_good_and_frees_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_repository_that_cannot_be_purged_does_not_keep_the_others() {
+    let registry = start().await;
+    for repo in ["demo/bad", "demo/good"] {
+        let image = registry.push_image(repo, "v1", 11).await;
+        let path = format!("/v2/{repo}/manifests/{}", digest_of(&image));
+        assert_eq!(registry.delete(&path).await.status(), 202);
+    }
+    let damaged = "UPDATE trash_manifests SET tags = 'x y' WHERE repo_id IN (SELECT id FROM repos WHERE name = 'bad')";
+    let count = registry.db.execute_for_tests(damaged.to_owned()).await;
+    assert_eq!(count.unwrap(), 1);
+    registry.days_pass(8);
+    assert!(registry.registry.trash_purge().await.is_err());
+    let count = "DELETE FROM trash_manifests".to_owned();
+    assert_eq!(registry.db.execute_for_tests(count).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn an_entry_can_be_purged_now_and_frees_what_only_it_needs() {
     let registry = start().await;
     let (config, shared, own) = (bytes(1, 100), bytes(2, 1000), bytes(3, 2000));

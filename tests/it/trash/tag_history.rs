@@ -156,6 +156,28 @@ async fn a_deleted_tag_comes_back() {
 }
 
 #[tokio::test]
+async fn of_a_tag_that_changes_all_the_time_the_latest_changes_are_kept() {
+    let registry = start().await;
+    let first = registry.push_image("demo/app", "latest", 1).await;
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 998)
+        INSERT INTO tag_history (repo_id, tag, digest, changed_at, changed_by, replaced_at)
+        SELECT h.repo_id, h.tag, h.digest, h.changed_at, 'many', h.changed_at FROM tag_history h CROSS JOIN n";
+    let count = registry.db.execute_for_tests(many.to_owned()).await;
+    assert_eq!(count.unwrap(), 998);
+    let count = async || {
+        let keep = "UPDATE tag_history SET tag = tag WHERE tag = 'latest'";
+        let count = registry.db.execute_for_tests(keep.to_owned()).await;
+        count.unwrap()
+    };
+    for (seed, expected) in [(11, 1000), (21, 1000), (31, 1000)] {
+        registry.push_image("demo/app", "latest", seed).await;
+        assert_eq!(count().await, expected);
+    }
+    let (_, at) = then(&registry, registry.now()).await;
+    assert_ne!(at["digest"], json!(digest_of(&first)));
+}
+
+#[tokio::test]
 async fn old_history_goes_and_what_counted_when_it_begins_stays() {
     let registry = start().await;
     let began = registry.now();

@@ -1,12 +1,15 @@
 //! When the quota is short, the oldest trash goes first.
 
+use std::io::{Read as _, Write as _};
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use storage_drivers::Op;
 
 use super::{ACCOUNT_QUOTA, TENANT_QUOTA, digest_of, start};
 use crate::support::{
     TestRegistry, assert_oci_error,
-    image::{OCI_MANIFEST, bytes, manifest},
+    image::{OCI_MANIFEST, bytes, digest, manifest},
 };
 
 /// Pushes images of about 1,400 bytes and deletes them, a day after the other; gives their digests.
@@ -63,6 +66,49 @@ async fn a_push_takes_the_oldest_trash_and_no_more_than_it_needs() {
         assert_eq!(report.problems, Vec::<String>::new());
         assert_eq!(registry.restore(&digests[2]).await.0, 200);
     }
+}
+
+#[tokio::test]
+async fn what_is_announced_and_not_sent_takes_no_trash() {
+    let registry = start().await;
+    fill(&registry, "demo/app", &[11, 21, 31]).await;
+    registry
+        .limit(ACCOUNT_QUOTA, "bytes", used(&registry).await)
+        .await;
+    let token = registry
+        .token("admin", &["repository:demo/app:pull,push"])
+        .await;
+    let content = bytes(1, 3000);
+    let mut connection = std::net::TcpStream::connect(registry.address).unwrap();
+    let head = format!(
+        "POST /v2/demo/app/blobs/uploads/?digest={} HTTP/1.1\r\nHost: {}\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: 3000\r\nConnection: close\r\n\r\n",
+        digest(&content),
+        registry.address
+    );
+    let writes = registry.faults.calls(Op::Write);
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&content[..10]).unwrap();
+    registry.faults.calls_reached(Op::Write, writes + 1).await;
+    assert_eq!(
+        registry.trashed().await.len(),
+        2,
+        "one has room for what is here"
+    );
+    connection.write_all(&content[10..]).unwrap();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        connection.read_to_string(&mut text).unwrap();
+        text
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(
+        registry.trashed().await.len(),
+        0,
+        "all had to go for the whole"
+    );
+    registry.assert_books().await;
 }
 
 #[tokio::test]
@@ -155,6 +201,18 @@ async fn what_is_held_does_not_go_for_a_push() {
     let answer = registry.try_blob("demo/new", &bytes(1, 10), true).await;
     assert_oci_error(answer, 403, "DENIED").await;
     assert_eq!(registry.trashed().await, digests);
+    // Nor does other trash go for what it cannot make room for alone.
+    fill(&registry, "demo/other", &[21]).await;
+    registry
+        .limit(ACCOUNT_QUOTA, "bytes", used(&registry).await)
+        .await;
+    for has_length in [true, false] {
+        let answer = registry
+            .try_blob("demo/new", &bytes(1, 2000), has_length)
+            .await;
+        assert_oci_error(answer, 403, "DENIED").await;
+        assert_eq!(registry.trashed().await.len(), 2);
+    }
     // What has other limits than bytes is not helped by the trash.
     registry.limit(ACCOUNT_QUOTA, "bytes", None).await;
     registry.assert_books().await;

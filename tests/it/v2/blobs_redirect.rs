@@ -12,7 +12,10 @@ use storage_drivers::{
 use url::Url;
 
 use super::helpers::{REPO, header};
-use crate::support::{Setup, TestRegistry, image::bytes};
+use crate::support::{
+    Setup, TestRegistry,
+    image::{bytes, digest},
+};
 
 /// A driver whose objects have addresses.
 #[derive(Debug, Default)]
@@ -111,6 +114,25 @@ async fn a_blob_of_one_chunk_is_redirected_to_an_address_good_for_20_minutes() {
         .unwrap();
     assert!(valid_for >= 20 * 60, "{valid_for}");
     assert_eq!(registry.faults.calls(Op::Read), 0);
+}
+
+#[tokio::test]
+async fn what_is_about_to_be_swept_is_read_here() {
+    let registry = registry().await;
+    registry.account("demo", json!({ "trash_days": 0 })).await;
+    let image = registry.push_image(REPO, "latest", 1).await;
+    let blob = format!(
+        "/v2/{REPO}/blobs/{}",
+        image["config"]["digest"].as_str().unwrap()
+    );
+    assert_eq!(registry.get(&blob).await.status(), 307);
+    let manifest = digest(&serde_json::to_vec(&image).unwrap());
+    let answer = registry
+        .delete(&format!("/v2/{REPO}/manifests/{manifest}"))
+        .await;
+    assert_eq!(answer.status(), 202);
+    // Within the time that an address is good for, its object may be gone.
+    assert_eq!(registry.get(&blob).await.status(), 200);
 }
 
 #[tokio::test]
