@@ -8,6 +8,7 @@ use super::{
     Conn, as_u64,
     blob_mounts::{mounts_lock, mounts_release, mounts_use},
     blob_put::PushTimes,
+    cached::Cache as _,
     dialect::on_backend,
     loose_objects::loose_object_adopt,
     repos::Repo,
@@ -214,6 +215,7 @@ pub fn manifest_set_times(
             manifests::pushed_at.eq(pushed_at.naive_utc()),
             manifests::last_pulled_at.eq(last_pulled_at.map(|at| at.naive_utc())),
         ))
+        .cached()
         .execute(conn)?;
     Ok(())
 }
@@ -268,10 +270,12 @@ pub fn pulls_note(conn: &mut Conn, pulls: &[Pull]) -> Result<()> {
         let at = Some(pull.at.naive_utc());
         diesel::update(manifests::table.find((pull.repo_id, pull.digest.as_str())))
             .set(manifests::last_pulled_at.eq(at))
+            .cached()
             .execute(conn)?;
         if let Some(tag) = &pull.tag {
             diesel::update(tags::table.find((pull.repo_id, tag)))
                 .set(tags::last_pulled_at.eq(at))
+                .cached()
                 .execute(conn)?;
         }
     }

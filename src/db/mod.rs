@@ -7,12 +7,14 @@
 
 pub mod accounts;
 pub mod audit;
+
 pub mod blob_checks;
 pub mod blob_delete;
 pub mod blob_mounts;
 pub mod blob_needs;
 pub mod blob_put;
 pub mod blobs;
+mod cached;
 pub mod consistency;
 pub mod containers;
 pub mod dialect;

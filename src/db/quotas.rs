@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     Conn,
+    cached::Cache as _,
     dialect::on_backend,
     manifests::{Inserted, NewManifest},
     repos::Repo,
@@ -154,6 +155,7 @@ pub fn limits_set(
             quota_books::manifests_limit.eq(stored(values.manifests)),
             quota_books::repositories_limit.eq(stored(values.repositories)),
         ))
+        .cached()
         .execute(conn)?;
     Ok(())
 }
@@ -224,6 +226,7 @@ fn book_change(
             quota_books::repositories.eq(quota_books::repositories + change.repositories),
         ))
         .returning(BookRow::as_returning())
+        .cached()
         .get_result(c)
         .optional())?;
     if row.is_none() && book_find(conn, kind, owner, &Limits::default())?.is_some() {

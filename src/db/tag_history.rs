@@ -7,7 +7,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::*;
 
-use super::{Conn, schema::tag_history, stored};
+use super::{Conn, cached::Cache as _, schema::tag_history, stored};
 use crate::{error::Result, model::trash::TagChangeEntry, oci::Tag};
 
 /// How many changes of a tag are kept, however young they are.
@@ -61,6 +61,7 @@ pub(super) fn tag_note(
     let replaced = of_tag().filter(tag_history::replaced_at.is_null());
     diesel::update(replaced)
         .set(tag_history::replaced_at.eq(Some(changed_at)))
+        .cached()
         .execute(conn)?;
     diesel::insert_into(tag_history::table)
         .values((

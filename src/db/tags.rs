@@ -4,6 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn,
+    cached::Cache as _,
     dialect::on_backend,
     schema::tags,
     stored,
@@ -49,6 +50,7 @@ pub fn tag_put(
         .on_conflict((tags::repo_id, tags::name))
         .do_update()
         .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now)))
+        .cached()
         .execute(c))?;
     tag_note(conn, (repo_id, tag.as_str()), Some(digest.as_str()), author)
 }

@@ -9,6 +9,7 @@ use super::{
     accounts::AccountRow,
     as_i64, as_u64,
     blobs::{Chunk, ChunkRow},
+    cached::Cache as _,
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     quotas::quota_settle,
     repos::{Repo, full_name},
@@ -117,6 +118,7 @@ pub fn upload_append(
         uploads::hash_state.eq(hasher.save()),
         uploads::updated_at.eq(now.naive_utc()),
     ))
+    .cached()
     .execute(conn)?;
     if count == 0 {
         return Ok(false);
@@ -313,6 +315,7 @@ pub fn upload_abandoned(
 pub fn upload_touch(conn: &mut Conn, id: UploadId, now: DateTime<Utc>) -> Result<()> {
     diesel::update(uploads::table.find(id.to_string()))
         .set(uploads::updated_at.eq(now.naive_utc()))
+        .cached()
         .execute(conn)?;
     Ok(())
 }
