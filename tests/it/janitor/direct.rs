@@ -1,5 +1,7 @@
 //! The use cases without HTTP, as `admin`: thousands of them in a second, and nothing that happens by itself.
 
+mod trash;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,8 +22,12 @@ use kontor::{
     },
 };
 
+use serde_json::Value;
+
 use super::trash_off;
 use crate::support::{PASSWORD, Setup, TestRegistry, image::digest};
+
+pub use trash::Entry;
 
 /// What a use case says: a code is enough to know what a client is told.
 pub type Answer<T> = Result<T, Code>;
@@ -110,7 +116,11 @@ impl Direct {
 
     /// Makes an account whose auth tenant has the same name.
     pub async fn account_make(&self, name: &str) -> Answer<()> {
-        let settings: AccountSettings = serde_json::from_value(trash_off()).unwrap();
+        self.account_make_with(name, trash_off()).await
+    }
+
+    pub async fn account_make_with(&self, name: &str, settings: Value) -> Answer<()> {
+        let settings: AccountSettings = serde_json::from_value(settings).unwrap();
         let order = AccountOrder {
             auth_tenant_id: Some(name.to_owned()),
             storage: None,

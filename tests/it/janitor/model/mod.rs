@@ -4,9 +4,13 @@
 //! `KONTOR_MODEL_CASES` is the number of cases, `KONTOR_MODEL_SEED` where they begin; a failure says the seed and shows
 //! the shortest plan that fails.
 
+mod client;
 mod concurrent;
 mod expected;
+mod gc;
+mod made;
 mod plan;
+mod trash;
 mod world;
 
 use std::thread;
@@ -66,10 +70,8 @@ impl Shard {
                 Some(current) => current,
                 None => (Direct::start().await, 0),
             };
-            World::new(&direct, number, &plan.recipes)
-                .await
-                .run(&plan.steps)
-                .await;
+            let world = World::new(&direct, number, plan).await;
+            world.run(&plan.steps).await;
             (direct, number + 1)
         }));
     }

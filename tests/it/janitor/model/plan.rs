@@ -20,6 +20,38 @@ pub struct Recipe {
     pub subject: Option<usize>,
 }
 
+/// Which tags a policy is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tagged {
+    Any,
+    Never,
+    With(usize),
+}
+
+/// Which images, by the time of their push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    Every,
+    OlderThan(TimeDelta),
+    NewerThan(TimeDelta),
+    /// So many of the newest. To protect only.
+    Newest(usize),
+}
+
+/// A GC policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The only repository that it is about.
+    pub repo: Option<usize>,
+    pub tagged: Tagged,
+    pub limit: Limit,
+    /// It deletes; or it protects.
+    pub deletes: bool,
+}
+
+/// What is held: a repository, or one of its tags.
+pub type Held = (usize, Option<usize>);
+
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -69,6 +101,36 @@ pub enum Step {
         repo: usize,
         blob: usize,
     },
+    /// A manifest comes back from the trash, with this tag and no other, or with those that it had.
+    Restore {
+        repo: usize,
+        manifest: usize,
+        tag: Option<usize>,
+    },
+    /// One of those that lie there.
+    RestoreSome {
+        pick: usize,
+        tag: Option<usize>,
+    },
+    Purge {
+        repo: usize,
+        manifest: usize,
+    },
+    PurgeSome {
+        pick: usize,
+    },
+    RestoreTag {
+        repo: usize,
+        tag: usize,
+    },
+    /// A legal hold is placed, or changed.
+    Hold {
+        held: Held,
+        time: TimeDelta,
+    },
+    Lift {
+        held: Held,
+    },
     /// The next of an upload: it begins, gets bytes, gets more, ends.
     Upload {
         slot: usize,
@@ -92,6 +154,9 @@ pub enum Step {
 /// A case.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// How long the trash keeps what is deleted; 0 is not at all.
+    pub trash_days: u16,
+    pub rules: Vec<Rule>,
     pub recipes: Vec<Recipe>,
     pub steps: Vec<Step>,
 }
@@ -107,18 +172,55 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     })
 }
 
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
 /// The times on both sides of those that the janitor knows, and longer ones.
 fn wait() -> impl Strategy<Value = TimeDelta> {
-    const MINUTE: i64 = 60;
-    const HOUR: i64 = 60 * MINUTE;
-    const DAY: i64 = 24 * HOUR;
     let seconds = prop_oneof![
         4 => prop::sample::select(vec![1, 5 * MINUTE - 1, 5 * MINUTE, 10 * MINUTE]),
         1 => prop::sample::select(vec![HOUR - 1, HOUR, 20 * HOUR]),
-        3 => prop::sample::select(vec![DAY - 1, DAY, 2 * DAY]),
+        3 => prop::sample::select(vec![DAY - 1, DAY, 2 * DAY - 1, 2 * DAY]),
         1 => prop::sample::select(vec![8 * DAY, 40 * DAY]),
     ];
     seconds.prop_map(TimeDelta::seconds)
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let repo = prop::option::weighted(0.2, 0..REPOS);
+    let tagged = prop_oneof![
+        Just(Tagged::Any),
+        Just(Tagged::Never),
+        (0..TAGS).prop_map(Tagged::With)
+    ];
+    let age = prop::sample::select(vec![HOUR, DAY, 2 * DAY, 8 * DAY]).prop_map(TimeDelta::seconds);
+    let deletes = prop_oneof![
+        1 => Just(Limit::Every),
+        2 => age.clone().prop_map(Limit::OlderThan),
+    ];
+    let protects = prop_oneof![
+        Just(Limit::Every),
+        age.clone().prop_map(Limit::OlderThan),
+        age.prop_map(Limit::NewerThan),
+        (1..4_usize).prop_map(Limit::Newest),
+    ];
+    let action = prop_oneof![
+        3 => deletes.prop_map(|limit| (limit, true)),
+        2 => protects.prop_map(|limit| (limit, false)),
+    ];
+    (repo, tagged, action).prop_map(|(repo, tagged, (limit, deletes))| Rule {
+        repo,
+        tagged,
+        limit,
+        deletes,
+    })
+}
+
+/// How long something is held. Half a second more than other times: a hold never ends at the moment of anything else.
+fn hold() -> impl Strategy<Value = TimeDelta> {
+    prop::sample::select(vec![HOUR, DAY, 3 * DAY, 10 * DAY])
+        .prop_map(|seconds| TimeDelta::milliseconds(1000 * seconds + 500))
 }
 
 pub fn steps() -> impl Strategy<Value = Step> {
@@ -130,7 +232,24 @@ pub fn steps() -> impl Strategy<Value = Step> {
         prop::option::weighted(0.6, 0..TAGS),
     );
     let tagged = (repo.clone(), 0..TAGS);
+    let some_tag = || prop::option::weighted(0.3, 0..TAGS);
+    let held = (repo.clone(), prop::option::weighted(0.6, 0..TAGS));
+    let of_trash = prop_oneof![
+        1 => (repo.clone(), manifest.clone(), some_tag())
+            .prop_map(|(repo, manifest, tag)| Step::Restore { repo, manifest, tag }),
+        5 => (0..REPOS * MANIFESTS, some_tag())
+            .prop_map(|(pick, tag)| Step::RestoreSome { pick, tag }),
+        1 => (repo.clone(), manifest.clone())
+            .prop_map(|(repo, manifest)| Step::Purge { repo, manifest }),
+        2 => (0..REPOS * MANIFESTS).prop_map(|pick| Step::PurgeSome { pick }),
+        2 => tagged.clone().prop_map(|(repo, tag)| Step::RestoreTag { repo, tag }),
+        2 => (held.clone(), hold()).prop_map(|(held, time)| Step::Hold { held, time }),
+        1 => held.prop_map(|held| Step::Lift { held }),
+        2 => Just(Step::Run(Job::PurgeTrash)),
+        3 => Just(Step::Run(Job::ImageGc)),
+    ];
     prop_oneof![
+        16 => of_trash,
         3 => in_repo.clone().prop_map(|(repo, blob)| Step::PushBlob { repo, blob }),
         2 => (repo.clone(), prop::option::of(repo.clone()), blob.clone())
             .prop_map(|(repo, from, blob)| Step::Mount { repo, from, blob }),
@@ -157,6 +276,13 @@ pub fn steps() -> impl Strategy<Value = Step> {
 
 pub fn plans() -> impl Strategy<Value = Plan> {
     let recipes = prop::collection::vec(recipe(), MANIFESTS);
-    let steps = prop::collection::vec(steps(), 5..40);
-    (recipes, steps).prop_map(|(recipes, steps)| Plan { recipes, steps })
+    let steps = prop::collection::vec(steps(), 5..50);
+    let trash_days = prop::sample::select(vec![0, 2]);
+    let rules = prop_oneof![Just(Vec::new()), prop::collection::vec(rule(), 1..4)];
+    (trash_days, rules, recipes, steps).prop_map(|(trash_days, rules, recipes, steps)| Plan {
+        trash_days,
+        rules,
+        recipes,
+        steps,
+    })
 }

@@ -1,27 +1,21 @@
 //! Carries out a case on a registry and on the model, and compares them.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use kontor::{
-    error::Code,
-    ids::UploadId,
-    model::{job::Job, quota::Amounts},
-    oci::Digest,
-};
-use serde_json::{Value, json};
+mod compare;
+mod trash;
+
+use chrono::{DateTime, Utc};
+use kontor::{error::Code, ids::UploadId, model::job::Job};
+use serde_json::json;
 
 use super::{
-    expected::{ABANDONED, Expected, GRACE, Needs},
-    plan::{BLOBS, MANIFESTS, REPOS, Recipe, Step, TAGS, UPLOADS},
+    expected::{ABANDONED, Expected, Needs},
+    made::{Made, blob_content, manifests, third},
+    plan::{Plan, REPOS, Rule, Step, UPLOADS},
 };
 use crate::{
     janitor::direct::{Direct, Repo},
-    support::image::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, bytes, descriptor, digest},
+    support::image::digest,
 };
-
-/// The content of a blob. The last one is empty.
-pub fn blob_content(blob: usize) -> Vec<u8> {
-    bytes(blob as u64 + 1, 300 * (BLOBS - 1 - blob))
-}
 
 /// An upload that goes on: a third of a blob comes with each request.
 #[derive(Debug, Clone)]
@@ -33,72 +27,16 @@ struct Upload {
     touched_at: DateTime<Utc>,
 }
 
-/// Where the thirds of a blob begin and end.
-pub fn third(content: &[u8], number: usize) -> &[u8] {
-    &content[content.len() * number / 3..content.len() * (number + 1) / 3]
-}
-
-/// A manifest: its media type and its bytes, and what it needs.
-pub struct Made {
-    media_type: &'static str,
-    pub content: Vec<u8>,
-    pub digest: Digest,
-    pub needs: Needs,
-}
-
-/// Makes the manifests of a case. `label` makes them others than those of another label.
-pub fn manifests(recipes: &[Recipe], label: &str) -> Vec<Made> {
-    let mut made: Vec<Made> = Vec::new();
-    for (number, recipe) in recipes.iter().enumerate() {
-        let has = |bits: u8, bit: &usize| bits & (1 << bit) != 0;
-        let blobs: Vec<usize> = (0..BLOBS).filter(|blob| has(recipe.blobs, blob)).collect();
-        let children: Vec<usize> = (0..number)
-            .filter(|child| has(recipe.children, child))
-            .collect();
-        let of_blob = |blob: &usize| descriptor(OCI_LAYER, &blob_content(*blob));
-        let of_manifest = |made: &Made| descriptor(made.media_type, &made.content);
-        let mut document =
-            json!({ "schemaVersion": 2, "annotations": { "name": format!("{label}{number}") } });
-        let media_type = if children.is_empty() {
-            document["config"] = descriptor(OCI_CONFIG, &blob_content(blobs[0]));
-            document["layers"] = blobs[1..].iter().map(of_blob).collect();
-            OCI_MANIFEST
-        } else {
-            let listed = children.iter().map(|child| of_manifest(&made[*child]));
-            document["manifests"] = Value::Array(listed.chain(blobs.iter().map(of_blob)).collect());
-            OCI_INDEX
-        };
-        document["mediaType"] = json!(media_type);
-        if let Some(subject) = recipe.subject.filter(|subject| *subject < number) {
-            document["subject"] = of_manifest(&made[subject]);
-        }
-        let content = serde_json::to_vec(&document).unwrap();
-        made.push(Made {
-            media_type,
-            digest: digest(&content),
-            content,
-            needs: Needs {
-                blobs: blobs.into_iter().collect(),
-                children: children.into_iter().collect(),
-                subject: recipe.subject.filter(|subject| *subject < number),
-            },
-        });
-    }
-    made
-}
-
 /// A registry, what must be there, and everything by its number.
 pub struct World<'a> {
     direct: &'a Direct,
+    number: u32,
     account: String,
+    rules: Vec<Rule>,
     repos: Vec<Repo>,
     manifests: Vec<Made>,
     uploads: [Option<Upload>; UPLOADS],
     expected: Expected,
-}
-
-fn almost(time: TimeDelta) -> TimeDelta {
-    time - TimeDelta::seconds(1)
 }
 
 fn tag_name(tag: usize) -> String {
@@ -106,22 +44,25 @@ fn tag_name(tag: usize) -> String {
 }
 
 impl<'a> World<'a> {
-    pub async fn new(direct: &'a Direct, number: u32, recipes: &[Recipe]) -> Self {
+    pub async fn new(direct: &'a Direct, number: u32, plan: &Plan) -> Self {
         let account = format!("case{number}");
-        assert_eq!(direct.account_make(&account).await, Ok(()));
+        let policies: Vec<_> = plan.rules.iter().map(trash::policy).collect();
+        let settings = json!({ "trash_days": plan.trash_days, "gc_policies": policies });
+        assert_eq!(direct.account_make_with(&account, settings).await, Ok(()));
         let mut repos = Vec::new();
         for repo in 0..REPOS {
             repos.push(direct.repo(&format!("{account}/r{repo}")).await);
         }
-        let manifests = manifests(recipes, "");
-        let needs = manifests.iter().map(|made| made.needs.clone()).collect();
+        let manifests = manifests(&plan.recipes, "");
         Self {
             direct,
+            number,
             repos,
             account,
+            expected: Expected::new(direct.node.now(), &manifests, plan.trash_days),
+            rules: plan.rules.clone(),
             manifests,
             uploads: [const { None }; UPLOADS],
-            expected: Expected::new(direct.node.now(), needs),
         }
     }
 
@@ -173,7 +114,7 @@ impl<'a> World<'a> {
             Step::DeleteManifest { repo, manifest } => self.delete_manifest(repo, manifest).await,
             Step::DeleteSome { pick } => {
                 let there = &self.expected.manifests;
-                let place = there.iter().nth(pick % there.len().max(1)).copied();
+                let place = there.keys().nth(pick % there.len().max(1)).copied();
                 if let Some((repo, manifest)) = place {
                     self.delete_manifest(repo, manifest).await;
                 }
@@ -183,6 +124,25 @@ impl<'a> World<'a> {
                 let deleted = self.direct.delete_blob(&self.repos[repo], &digest).await;
                 assert_eq!(deleted, self.expected.delete_blob(repo, blob));
             }
+            Step::Restore {
+                repo,
+                manifest,
+                tag,
+            } => self.restore((repo, manifest), tag).await,
+            Step::RestoreSome { pick, tag } => {
+                if let Some(place) = self.some_trashed(pick) {
+                    self.restore(place, tag).await;
+                }
+            }
+            Step::Purge { repo, manifest } => self.purge((repo, manifest)).await,
+            Step::PurgeSome { pick } => {
+                if let Some(place) = self.some_trashed(pick) {
+                    self.purge(place).await;
+                }
+            }
+            Step::RestoreTag { repo, tag } => self.restore_tag((repo, tag)).await,
+            Step::Hold { held, time } => self.hold(held, time).await,
+            Step::Lift { held } => self.lift(held).await,
             Step::Upload { slot, repo, blob } => self.upload(slot, repo, blob).await,
             Step::Finish { slot } => self.finish(slot).await,
             Step::Cancel { slot } => {
@@ -228,9 +188,13 @@ impl<'a> World<'a> {
                 self.push_blob(repo, blob).await;
             }
         }
+        let is_held = tag.is_some_and(|tag| self.expected.moves_held((repo, tag), manifest));
         self.push_manifest(repo, manifest, tag).await;
-        let is_there = self.expected.manifests.contains(&(repo, manifest));
-        assert!(is_there, "a client that does everything succeeds");
+        let is_there = self.expected.manifests.contains_key(&(repo, manifest));
+        assert!(
+            is_there || is_held,
+            "a client that does everything succeeds"
+        );
     }
 
     async fn pull(&self, repo: usize, tag: usize) {
@@ -290,6 +254,10 @@ impl<'a> World<'a> {
     }
 
     async fn run_one(&mut self, job: Job) {
+        if job == Job::ImageGc {
+            self.gc().await;
+            return;
+        }
         let has_run = self.direct.node.registry.job_run_one(job).await.unwrap();
         match job {
             Job::SweepBlobs => assert_eq!(has_run, self.expected.sweep_blobs()),
@@ -299,16 +267,27 @@ impl<'a> World<'a> {
                 // Any of those that are due.
                 assert_eq!(self.uploads_forget().await, usize::from(is_due));
             }
+            Job::PurgeTrash => {
+                // What is held is looked at once, and put off.
+                assert!(!has_run || self.expected.is_some_overdue());
+                assert!(!self.expected.purge_due() || has_run);
+            }
+            Job::PruneTagHistory => self.expected.forget_tags(),
             _ => {}
         }
     }
 
+    /// All jobs do what is due, in their order.
     async fn run_all(&mut self) {
+        self.direct.hasten(Job::ImageGc).await;
         self.direct.run_jobs().await;
         self.expected.now = self.direct.node.now();
-        self.expected.sweep_blobs();
         let due = self.uploads_due();
         assert_eq!(self.uploads_forget().await, due);
+        self.expected.sweep_blobs();
+        self.gc_expect().await;
+        self.expected.purge_due();
+        self.expected.forget_tags();
     }
 
     fn uploads_due(&self) -> usize {
@@ -332,84 +311,5 @@ impl<'a> World<'a> {
             }
         }
         ended
-    }
-
-    /// Everything that a client can see.
-    async fn compare(&self) {
-        for (repo, name) in self.repos.iter().enumerate() {
-            for manifest in 0..MANIFESTS {
-                let made = &self.manifests[manifest];
-                let pulled = self.direct.pull_manifest(name, made.digest.as_str()).await;
-                let is_there = self.expected.manifests.contains(&(repo, manifest));
-                let wanted = is_there.then_some(&made.content);
-                assert_eq!(pulled.as_ref(), wanted.ok_or(&Code::ManifestUnknown));
-            }
-            for tag in 0..TAGS {
-                self.pull(repo, tag).await;
-            }
-            for blob in 0..BLOBS {
-                let content = blob_content(blob);
-                let pulled = self.direct.pull_blob(name, &digest(&content)).await;
-                let is_there = self.expected.blobs.contains_key(&(repo, blob));
-                let wanted = is_there.then_some(content).ok_or(Code::BlobUnknown);
-                assert_eq!(pulled, wanted, "blob {blob} of {}", name.name);
-            }
-        }
-    }
-
-    /// What nobody needs is gone after the times that are stated for it, and the books agree.
-    async fn end(mut self) {
-        self.compare().await;
-        self.direct.settle().await;
-        self.expected.now = self.direct.node.now();
-        self.expected.sweep_blobs();
-        let open = self.uploads.iter().flatten().count();
-        assert_eq!(self.uploads_forget().await, open);
-        self.compare().await;
-        self.assert_exact().await;
-        assert_eq!(self.direct.node.assert_sound().await, 0);
-        // Minutes after the manifests, their blobs are freed: nobody has asked for them since.
-        for manifest in (0..MANIFESTS).rev() {
-            for repo in 0..REPOS {
-                self.expected.now = self.direct.node.now();
-                self.delete_manifest(repo, manifest).await;
-            }
-        }
-        assert!(self.expected.manifests.is_empty());
-        self.direct.node.wait(almost(GRACE));
-        assert_eq!(self.direct.node.run_job(Job::SweepBlobs).await, 0);
-        self.direct.node.wait(GRACE - almost(GRACE));
-        self.direct.node.run_job(Job::SweepBlobs).await;
-        self.expected.now = self.direct.node.now();
-        self.expected.sweep_blobs();
-        assert!(self.expected.blobs.is_empty());
-        self.assert_exact().await;
-        assert_eq!(self.direct.account_delete(&self.account).await, Ok(()));
-        assert_eq!(self.direct.node.assert_sound().await, 0);
-    }
-
-    /// Storage and books hold what is needed and nothing else.
-    async fn assert_exact(&self) {
-        let stored: Vec<Vec<u8>> = self.expected.stored_blobs().map(blob_content).collect();
-        let with_objects = stored.iter().filter(|content| !content.is_empty()).count();
-        let objects = self.direct.node.object_count(&self.account).await;
-        assert_eq!(objects, with_objects + self.expected.manifests.len());
-        let of_blobs: usize = stored.iter().map(Vec::len).sum();
-        let manifests = self.expected.manifests.iter();
-        let of_manifests: usize = manifests
-            .map(|(_, manifest)| self.manifests[*manifest].content.len())
-            .sum();
-        let used = self.direct.used(&self.account).await;
-        let repos = (0..REPOS).filter(|repo| {
-            let mut there = self.expected.manifests.iter();
-            there.any(|(place, _)| place == repo)
-        });
-        let wanted = Amounts {
-            bytes: (of_blobs + of_manifests) as i64,
-            reserved_bytes: 0,
-            manifests: self.expected.manifests.len() as i64,
-            repositories: repos.count() as i64,
-        };
-        assert_eq!(used, wanted);
     }
 }
