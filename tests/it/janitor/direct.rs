@@ -1,5 +1,6 @@
 //! The use cases without HTTP, as `admin`: thousands of them in a second, and nothing that happens by itself.
 
+mod inventory;
 mod trash;
 
 use std::sync::Arc;
@@ -26,8 +27,6 @@ use serde_json::Value;
 
 use super::trash_off;
 use crate::support::{PASSWORD, Setup, TestRegistry, image::digest};
-
-pub use trash::Entry;
 
 /// What a use case says: a code is enough to know what a client is told.
 pub type Answer<T> = Result<T, Code>;
@@ -199,9 +198,15 @@ impl Direct {
 
     /// What a pusher does before it pushes a blob: asks for it.
     pub async fn look_up(&self, repo: &Repo, digest: &Digest) -> Answer<()> {
+        let found = self.ask_for(repo, digest).await;
+        self.node.registry.pulls_flush().await.map_err(code)?;
+        found
+    }
+
+    /// The same, and the registry has not noted yet that somebody has asked.
+    pub async fn ask_for(&self, repo: &Repo, digest: &Digest) -> Answer<()> {
         let (registry, access) = (&self.node.registry, &repo.pull);
         let size = registry.blob_size(access, digest).await;
-        registry.pulls_flush().await.map_err(code)?;
         size.map(|_| ()).map_err(code)
     }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kontor::{
-    model::{job::Job, listing::PageOrder, quota::BookKind},
+    model::{job::Job, quota::BookKind},
     oci::Digest,
     registry::{
         legal_holds::{HoldOrder, HoldTarget},
@@ -11,16 +11,6 @@ use kontor::{
 };
 
 use super::{Answer, Direct, Repo, code};
-
-/// A manifest in the trash.
-pub struct Entry {
-    pub repo: String,
-    pub digest: Digest,
-    pub tags: Vec<String>,
-    pub with: Option<Digest>,
-    pub deleted_at: DateTime<Utc>,
-    pub purge_at: DateTime<Utc>,
-}
 
 fn target(repo: &Repo, tag: Option<&str>) -> HoldTarget {
     HoldTarget {
@@ -52,23 +42,6 @@ impl Direct {
         let registry = &self.node.registry;
         let purged = registry.trash_entry_purge(&self.actor, &repo.name, digest);
         purged.await.map_err(code)
-    }
-
-    /// What lies in the trash of an account.
-    pub async fn trash(&self, account: &str) -> Vec<Entry> {
-        let (registry, name) = (&self.node.registry, account.parse().unwrap());
-        let page = registry.trash_list(self.actor.identity(), &name, PageOrder::default());
-        let page = page.await.unwrap();
-        assert!(!page.has_more);
-        let entries = page.items.into_iter().map(|entry| Entry {
-            repo: entry.repository,
-            digest: entry.digest,
-            tags: entry.tags.iter().map(ToString::to_string).collect(),
-            with: entry.deleted_with,
-            deleted_at: entry.deleted_at,
-            purge_at: entry.purge_at,
-        });
-        entries.collect()
     }
 
     /// How many of the bytes of an account its trash holds.

@@ -94,7 +94,8 @@ async fn compare(direct: &Direct, account: &str, clients: &[Client<'_>]) {
     let used = direct.used(account).await;
     assert_eq!((used.bytes, used.reserved_bytes), (bytes as i64, 0));
     assert_eq!(used.manifests, manifests as i64);
-    assert!(direct.trash(account).await.is_empty());
+    let (_, trash) = direct.inventory(account, clients[0].repos).await;
+    assert!(trash.is_empty());
     assert_eq!(direct.node.assert_sound().await, 0);
 }
 

@@ -18,9 +18,9 @@ use std::thread;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tokio::runtime::Runtime;
 
-use super::direct::Direct;
-use plan::{Plan, plans};
-use world::World;
+use super::direct::{Direct, Repo};
+use plan::{Plan, REPOS, plans};
+use world::{ACCOUNT, World};
 
 /// How many threads share the cases. It does not follow the machine, or a seed would mean other cases elsewhere.
 const SHARDS: u32 = 2;
@@ -55,25 +55,62 @@ fn rng(seed: u64) -> TestRng {
     TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
-/// The registry of one thread.
+/// The registry of one thread, and the repositories of its cases.
+struct Node {
+    direct: Direct,
+    repos: Vec<Repo>,
+    cases: u32,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let direct = Direct::start().await;
+        let mut repos = Vec::new();
+        for repo in 0..REPOS {
+            repos.push(direct.repo(&format!("{ACCOUNT}/r{repo}")).await);
+        }
+        Self {
+            direct,
+            repos,
+            cases: 0,
+        }
+    }
+}
+
 struct Shard {
     runtime: Runtime,
-    current: Option<(Direct, u32)>,
+    current: Option<Node>,
 }
 
 impl Shard {
     fn run(&mut self, plan: &Plan) {
         // It is not put back if the case fails: what that leaves must not disturb the next one.
-        let current = self.current.take().filter(|(_, n)| *n < CASES_PER_REGISTRY);
-        self.current = Some(self.runtime.block_on(async {
-            let (direct, number) = match current {
+        let current = self.current.take();
+        self.current = self.runtime.block_on(async {
+            let mut node = match current {
                 Some(current) => current,
-                None => (Direct::start().await, 0),
+                None => Node::start().await,
             };
-            let world = World::new(&direct, number, plan).await;
+            let world = World::new((&node.direct, &node.repos), node.cases, plan).await;
             world.run(&plan.steps).await;
-            (direct, number + 1)
-        }));
+            node.cases += 1;
+            Some(node)
+        });
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|node| node.cases == CASES_PER_REGISTRY)
+        {
+            self.end();
+        }
+    }
+
+    /// What the cases have left in their registry is sound.
+    fn end(&mut self) {
+        if let Some(node) = self.current.take() {
+            let sound = node.direct.node.assert_sound();
+            assert_eq!(self.runtime.block_on(sound), 0);
+        }
     }
 }
 
@@ -95,7 +132,7 @@ fn shard_run(seed: u64, cases: u32) {
         Ok::<(), TestCaseError>(())
     });
     match ran {
-        Ok(()) => {}
+        Ok(()) => shard.borrow_mut().end(),
         Err(TestError::Fail(reason, plan)) => {
             panic!("KONTOR_MODEL_SEED={seed}: {reason}\n{plan:#?}")
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     expected::{ABANDONED, Expected, Needs},
     made::{Made, blob_content, manifests, third},
-    plan::{Plan, REPOS, Rule, Step, UPLOADS},
+    plan::{Plan, Rule, Step, UPLOADS},
 };
 use crate::{
     janitor::direct::{Direct, Repo},
@@ -27,13 +27,15 @@ struct Upload {
     touched_at: DateTime<Utc>,
 }
 
+/// The account of a case. The next one makes it anew.
+pub const ACCOUNT: &str = "case";
+
 /// A registry, what must be there, and everything by its number.
 pub struct World<'a> {
     direct: &'a Direct,
     number: u32,
-    account: String,
     rules: Vec<Rule>,
-    repos: Vec<Repo>,
+    repos: &'a [Repo],
     manifests: Vec<Made>,
     uploads: [Option<Upload>; UPLOADS],
     expected: Expected,
@@ -44,21 +46,16 @@ fn tag_name(tag: usize) -> String {
 }
 
 impl<'a> World<'a> {
-    pub async fn new(direct: &'a Direct, number: u32, plan: &Plan) -> Self {
-        let account = format!("case{number}");
+    /// `repos` are those of `ACCOUNT`; `number` is the case's.
+    pub async fn new((direct, repos): (&'a Direct, &'a [Repo]), number: u32, plan: &Plan) -> Self {
         let policies: Vec<_> = plan.rules.iter().map(trash::policy).collect();
         let settings = json!({ "trash_days": plan.trash_days, "gc_policies": policies });
-        assert_eq!(direct.account_make_with(&account, settings).await, Ok(()));
-        let mut repos = Vec::new();
-        for repo in 0..REPOS {
-            repos.push(direct.repo(&format!("{account}/r{repo}")).await);
-        }
+        assert_eq!(direct.account_make_with(ACCOUNT, settings).await, Ok(()));
         let manifests = manifests(&plan.recipes, "");
         Self {
             direct,
             number,
             repos,
-            account,
             expected: Expected::new(direct.node.now(), &manifests, plan.trash_days),
             rules: plan.rules.clone(),
             manifests,
@@ -152,7 +149,7 @@ impl<'a> World<'a> {
                 }
             }
             Step::Run(job) => self.run_one(job).await,
-            Step::RunAll => self.run_all().await,
+            Step::RunAll => self.run_jobs(Job::ALL).await,
             Step::Wait(time) => self.direct.node.wait(time),
         }
     }
@@ -182,12 +179,13 @@ impl<'a> World<'a> {
         }
         for blob in blobs {
             let digest = digest(&blob_content(blob));
-            let found = self.direct.look_up(&self.repos[repo], &digest).await;
+            let found = self.direct.ask_for(&self.repos[repo], &digest).await;
             assert_eq!(found, self.expected.look_up(repo, blob));
             if found.is_err() {
                 self.push_blob(repo, blob).await;
             }
         }
+        self.direct.node.registry.pulls_flush().await.unwrap();
         let is_held = tag.is_some_and(|tag| self.expected.moves_held((repo, tag), manifest));
         self.push_manifest(repo, manifest, tag).await;
         let is_there = self.expected.manifests.contains_key(&(repo, manifest));
@@ -277,10 +275,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// All jobs do what is due, in their order.
-    async fn run_all(&mut self) {
+    /// Jobs do all that is due, in this order. Those that take something away must be among them.
+    async fn run_jobs(&mut self, jobs: &[Job]) {
         self.direct.hasten(Job::ImageGc).await;
-        self.direct.run_jobs().await;
+        for job in jobs {
+            self.direct.node.run_job(*job).await;
+        }
         self.expected.now = self.direct.node.now();
         let due = self.uploads_due();
         assert_eq!(self.uploads_forget().await, due);

@@ -1,19 +1,15 @@
 //! Compares a registry with the model, all along and at the end of a case.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use kontor::{
-    error::Code,
-    model::{job::Job, quota::Amounts},
-};
+use kontor::model::{job::Job, quota::Amounts};
 
-use super::World;
+use super::{ACCOUNT, World, tag_name};
 use crate::{
     janitor::model::{
         expected::{GRACE, Place},
         made::blob_content,
-        plan::{BLOBS, MANIFESTS, REPOS, TAGS},
     },
     support::image::digest,
 };
@@ -22,30 +18,59 @@ fn almost(time: TimeDelta) -> TimeDelta {
     time - TimeDelta::seconds(1)
 }
 
+/// The jobs that take something away; of the audit trail, what is sealed.
+const TAKES_AWAY: [Job; 9] = [
+    Job::DeleteAccount,
+    Job::AbandonUploads,
+    Job::SweepBlobs,
+    Job::SweepObjects,
+    Job::ImageGc,
+    Job::PurgeTrash,
+    Job::PruneTagHistory,
+    Job::SealAudit,
+    Job::PruneAudit,
+];
+
 impl World<'_> {
-    /// Everything that a client can see.
+    /// What is there, and in which repositories.
     pub(super) async fn compare(&self) {
-        for (repo, name) in self.repos.iter().enumerate() {
-            for manifest in 0..MANIFESTS {
-                let made = &self.manifests[manifest];
-                let pulled = self.direct.pull_manifest(name, made.digest.as_str()).await;
-                let is_there = self.expected.manifests.contains_key(&(repo, manifest));
-                let wanted = is_there.then_some(&made.content);
-                assert_eq!(pulled.as_ref(), wanted.ok_or(&Code::ManifestUnknown));
-            }
-            for tag in 0..TAGS {
-                self.pull(repo, tag).await;
-            }
-            for blob in 0..BLOBS {
-                let content = blob_content(blob);
-                let pulled = self.direct.pull_blob(name, &digest(&content)).await;
-                let is_there = self.expected.blobs.contains_key(&(repo, blob));
-                let wanted = is_there.then_some(content).ok_or(Code::BlobUnknown);
-                assert_eq!(pulled, wanted, "blob {blob} of {}", name.name);
-            }
+        let inventory = self.direct.inventory(ACCOUNT, self.repos).await;
+        let expected = &self.expected;
+        for (repo, contents) in inventory.0.into_iter().enumerate() {
+            let images = contents.images.into_iter().map(|(digest, image)| {
+                let manifest = self.number(&digest);
+                (manifest, (image.pushed_at, image.tags))
+            });
+            let manifests = expected.manifests.iter();
+            let manifests = manifests.filter(|((there, _), _)| *there == repo);
+            let wanted = manifests.map(|((_, manifest), pushed_at)| {
+                let tags = expected.tags_of((repo, *manifest));
+                let tags: BTreeSet<String> = tags.into_iter().map(tag_name).collect();
+                (*manifest, (*pushed_at, tags))
+            });
+            let images: BTreeMap<_, _> = images.collect();
+            assert_eq!(images, wanted.collect());
+            let blobs = expected.blobs.keys().filter(|(there, _)| *there == repo);
+            let wanted = blobs.map(|(_, blob)| digest(&blob_content(*blob)));
+            assert_eq!(contents.blobs, wanted.collect());
         }
-        if self.expected.trash_time.is_some() {
-            self.compare_trash().await;
+        self.compare_trash(inventory.1);
+    }
+
+    /// A client gets all that is there.
+    async fn pull_all(&self) {
+        for (repo, manifest) in self.expected.manifests.keys() {
+            let (name, made) = (&self.repos[*repo], &self.manifests[*manifest]);
+            let pulled = self.direct.pull_manifest(name, made.digest.as_str()).await;
+            assert_eq!(pulled.as_ref(), Ok(&made.content));
+        }
+        for (repo, tag) in self.expected.tags.keys() {
+            self.pull(*repo, *tag).await;
+        }
+        for (repo, blob) in self.expected.blobs.keys() {
+            let (name, content) = (&self.repos[*repo], blob_content(*blob));
+            let pulled = self.direct.pull_blob(name, &digest(&content)).await;
+            assert_eq!(pulled, Ok(content), "blob {blob} of {}", name.name);
         }
     }
 
@@ -57,20 +82,21 @@ impl World<'_> {
     /// What nobody needs is gone after the times that are stated for it, and the books agree.
     pub(super) async fn end(mut self) {
         self.compare().await;
+        self.pull_all().await;
         self.wait(TimeDelta::zero());
         self.lift_all().await;
-        for hours in [27, 27, 27, 2] {
+        // What uploads and policies leave goes first, then what of it was in the trash, then the blobs of that.
+        for hours in [27, 51, 2] {
             self.wait(TimeDelta::hours(hours));
-            self.run_all().await;
+            self.run_jobs(&TAKES_AWAY).await;
         }
         assert!(self.uploads.iter().all(Option::is_none));
         self.compare().await;
         self.assert_exact().await;
         assert_eq!(self.direct.node.assert_sound().await, 0);
-        for manifest in (0..MANIFESTS).rev() {
-            for repo in 0..REPOS {
-                self.delete_manifest(repo, manifest).await;
-            }
+        // What lists something has a higher number.
+        while let Some((repo, manifest)) = self.last_manifest() {
+            self.delete_manifest(repo, manifest).await;
         }
         assert!(self.expected.manifests.is_empty());
         self.assert_exact().await;
@@ -78,9 +104,13 @@ impl World<'_> {
         if self.expected.trash_time.is_none() || self.number.is_multiple_of(2) {
             self.empty().await;
         }
-        assert_eq!(self.direct.account_delete(&self.account).await, Ok(()));
-        assert_eq!(self.direct.node.object_count(&self.account).await, 0);
-        assert_eq!(self.direct.node.assert_sound().await, 0);
+        assert_eq!(self.direct.account_delete(ACCOUNT).await, Ok(()));
+        assert_eq!(self.direct.node.object_count(ACCOUNT).await, 0);
+    }
+
+    fn last_manifest(&self) -> Option<Place> {
+        let places = self.expected.manifests.keys().copied();
+        places.max_by_key(|(_, manifest)| *manifest)
     }
 
     /// Minutes after the manifests, or their time in the trash, their blobs are freed: nobody has asked for them since.
@@ -89,7 +119,7 @@ impl World<'_> {
             for time in [almost(time), time - almost(time)] {
                 self.wait(time);
                 self.run_one(Job::PurgeTrash).await;
-                self.compare_trash().await;
+                self.compare().await;
             }
             assert!(self.expected.trash.is_empty());
         }
@@ -105,13 +135,13 @@ impl World<'_> {
     async fn assert_exact(&self) {
         let stored: Vec<Vec<u8>> = self.expected.stored_blobs().map(blob_content).collect();
         let with_objects = stored.iter().filter(|content| !content.is_empty()).count();
-        let objects = self.direct.node.object_count(&self.account).await;
+        let objects = self.direct.node.object_count(ACCOUNT).await;
         assert_eq!(objects, with_objects + self.expected.manifests.len());
         let of_blobs: usize = stored.iter().map(Vec::len).sum();
         let size = |(_, manifest): &Place| self.manifests[*manifest].content.len();
         let of_manifests: usize = self.expected.manifests.keys().map(size).sum();
         let of_trash: usize = self.expected.trash.keys().map(size).sum();
-        let used = self.direct.used(&self.account).await;
+        let used = self.direct.used(ACCOUNT).await;
         let repos: BTreeSet<usize> = self.expected.manifests.keys().map(|(r, _)| *r).collect();
         let wanted = Amounts {
             bytes: (of_blobs + of_manifests + of_trash) as i64,
@@ -126,7 +156,7 @@ impl World<'_> {
             blobs.remove(&blob);
         }
         let of_blobs: usize = blobs.into_iter().map(|blob| blob_content(blob).len()).sum();
-        let held_by_trash = self.direct.trash_bytes(&self.account).await;
+        let held_by_trash = self.direct.trash_bytes(ACCOUNT).await;
         assert_eq!(held_by_trash, (of_trash + of_blobs) as i64);
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use kontor::{error::Code, model::job::Job};
+use kontor::{
+    error::Code,
+    model::{job::Job, trash::TrashSummary},
+    oci::Digest,
+};
 use serde_json::{Value, json};
 
-use super::{World, tag_name};
-use crate::janitor::{
-    direct::Entry,
-    model::{
-        expected::{Place, Trashed},
-        plan::{Held, Limit, REPOS, Rule, TAGS, Tagged},
-    },
+use super::{ACCOUNT, World, tag_name};
+use crate::janitor::model::{
+    expected::Place,
+    plan::{Held, Limit, REPOS, Rule, TAGS, Tagged},
 };
 
 /// A rule as an account has it.
@@ -160,45 +161,44 @@ impl World<'_> {
         // It is not said what goes by itself and what goes with what it is about.
         for (place, entry) in self.trash_seen().await {
             if gone.contains(&place)
-                && let Some(with) = entry.with
+                && let Some(with) = entry.deleted_with
             {
-                let is_subject = |made: &super::Made| made.digest == with;
-                let with = self.manifests.iter().position(is_subject).unwrap();
+                let with = self.number(&with);
                 assert!(gone.contains(&(place.0, with)));
                 self.expected.went_with(place, with);
             }
         }
     }
 
-    async fn trash_seen(&self) -> BTreeMap<Place, Entry> {
-        let place = |entry: &Entry| {
-            let is_it = |made: &super::Made| made.digest == entry.digest;
-            let manifest = self.manifests.iter().position(is_it).unwrap();
-            let repo = (0..REPOS).find(|repo| entry.repo == format!("r{repo}"));
-            (repo.unwrap(), manifest)
-        };
-        let entries = self.direct.trash(&self.account).await;
-        let count = entries.len();
-        let seen: BTreeMap<_, _> = entries.into_iter().map(|e| (place(&e), e)).collect();
-        assert_eq!(seen.len(), count);
-        seen
+    async fn trash_seen(&self) -> BTreeMap<Place, TrashSummary> {
+        let inventory = self.direct.inventory(ACCOUNT, self.repos).await;
+        self.trash_by_place(inventory.1)
+    }
+
+    pub(super) fn number(&self, digest: &Digest) -> usize {
+        let mut made = self.manifests.iter();
+        made.position(|made| made.digest == *digest).unwrap()
+    }
+
+    fn trash_by_place(&self, trash: Vec<TrashSummary>) -> BTreeMap<Place, TrashSummary> {
+        let placed = trash.into_iter().map(|entry| {
+            let repo = (0..REPOS).find(|repo| entry.repository == format!("r{repo}"));
+            ((repo.unwrap(), self.number(&entry.digest)), entry)
+        });
+        placed.collect()
     }
 
     /// What is in the trash, with the tags that it had, and until when.
-    pub(super) async fn compare_trash(&self) {
-        let seen = self.trash_seen().await;
-        let places =
-            |trash: &BTreeMap<Place, Trashed>| -> Vec<Place> { trash.keys().copied().collect() };
-        let expected = &self.expected;
-        assert_eq!(
-            seen.keys().copied().collect::<Vec<_>>(),
-            places(&expected.trash)
-        );
+    pub(super) fn compare_trash(&self, trash: Vec<TrashSummary>) {
+        let (seen, expected) = (self.trash_by_place(trash), &self.expected);
+        let places = expected.trash.keys();
+        assert_eq!(places.collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
         for (place, entry) in seen {
             let trashed = &expected.trash[&place];
+            let seen: Vec<String> = entry.tags.iter().map(ToString::to_string).collect();
             let tags: Vec<String> = trashed.tags.iter().copied().map(tag_name).collect();
             let with = trashed.with.map(|with| self.manifests[with].digest.clone());
-            assert_eq!((entry.tags, entry.with), (tags, with));
+            assert_eq!((seen, entry.deleted_with), (tags, with));
             assert_eq!(entry.deleted_at, trashed.deleted_at);
             // What was held when its time was over goes later.
             let is_over = trashed.purge_at <= expected.now;
