@@ -153,7 +153,7 @@ pub fn trash_put_off(
     Ok(())
 }
 
-/// Entries of a repository that were put off until `before` go at `until`: the hold was lifted or shortened.
+/// Entries of a repository that were put off until `before` go at `until`: the hold was lifted, or ends at another time.
 pub fn trash_put_back(
     conn: &mut Conn,
     repo_id: i64,

@@ -173,11 +173,11 @@ impl Registry {
                     Some(before) if before.until > hold.until && !may_shorten => {
                         return Err(only_operators("made shorter"));
                     }
-                    Some(before) => {
-                        if hold.tag.is_none() && before.until > hold.until {
-                            trash_put_back(conn, repo.id, (before.until, hold.until))?;
-                        }
+                    // What the hold has put off waits for its new end.
+                    Some(before) if hold.tag.is_none() => {
+                        trash_put_back(conn, repo.id, (before.until, hold.until))?;
                     }
+                    Some(_) => {}
                     None => refuse_new(conn, repo.id, &target, now)?,
                 }
                 hold_put(conn, repo.id, &hold)?;

@@ -108,6 +108,22 @@ async fn an_empty_repository_that_is_held_stays_until_the_end() {
 }
 
 #[tokio::test]
+async fn what_a_hold_has_put_off_goes_when_it_is_lifted_even_if_it_was_made_longer() {
+    let registry = start().await;
+    let image = registry.push_image("demo/app", "v1", 1).await;
+    registry.delete_manifest(&digest_of(&image)).await;
+    assert_eq!(hold(&registry, "owner", REPO_HOLD, 10).await.0, 200);
+    registry.days_pass(8);
+    assert!(registry.registry.trash_purge().await.unwrap());
+    assert_eq!(hold(&registry, "owner", REPO_HOLD, 10).await.0, 200);
+    let lifted = registry.ask("admin", (Method::DELETE, REPO_HOLD), None);
+    assert_eq!(lifted.await.0, 204);
+    registry.purge_and_sweep().await;
+    assert_eq!(registry.trashed().await, Vec::<String>::new());
+    registry.assert_books().await;
+}
+
+#[tokio::test]
 async fn a_held_tag_stays_with_its_manifest_and_others_go() {
     let registry = start().await;
     let image = registry.push_image("demo/app", "v1", 1).await;
