@@ -24,6 +24,7 @@ use kontor::{
 };
 
 use serde_json::Value;
+use storage_drivers::ByteStream;
 
 use super::trash_off;
 use crate::support::{PASSWORD, Setup, TestRegistry, image::digest};
@@ -210,13 +211,19 @@ impl Direct {
         size.map(|_| ()).map_err(code)
     }
 
-    pub async fn pull_blob(&self, repo: &Repo, digest: &Digest) -> Answer<Vec<u8>> {
+    /// Begins to read a blob; the bytes are read when they are taken.
+    pub async fn open_blob(&self, repo: &Repo, digest: &Digest) -> Answer<ByteStream> {
         let (registry, access) = (&self.node.registry, &repo.pull);
         let wanted = BlobRequest::default();
         let content = registry.blob_pull(access, digest, &wanted).await;
         let BlobContent::Whole { body, .. } = content.map_err(code)? else {
             panic!("nothing but the whole was asked for");
         };
+        Ok(body)
+    }
+
+    pub async fn pull_blob(&self, repo: &Repo, digest: &Digest) -> Answer<Vec<u8>> {
+        let body = self.open_blob(repo, digest).await?;
         let pieces: Vec<Bytes> = body
             .try_collect()
             .await

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use kontor::model::job::Job;
 use reqwest::Method;
 use serde_json::Value;
+use storage_drivers::Op;
 
 use crate::{
     support::{TestRegistry, image::bytes},
@@ -66,25 +67,49 @@ async fn operators_can_have_everything_looked_at_now() {
     assert_eq!(registry.run_job(Job::ValidateManifests).await, 1);
 }
 
+/// A node works until it stands at a call of its storage; meanwhile the other one does all that it can. How many tasks
+/// each has done.
+async fn both_work(
+    (held, free): (&TestRegistry, &TestRegistry),
+    (job, op): (Job, Op),
+) -> (usize, usize) {
+    let gate = held.faults.hold(op);
+    let calls = held.faults.calls(op);
+    let meanwhile = async {
+        held.faults.calls_reached(op, calls + 1).await;
+        let tasks = free.run_job(job).await;
+        gate.open();
+        tasks
+    };
+    tokio::join!(held.run_job(job), meanwhile)
+}
+
 #[tokio::test]
 async fn two_nodes_share_the_work() {
+    // More than one task of a sweep takes.
+    const BLOBS: u64 = 60;
     let registry = TestRegistry::start().await;
     let second = registry.second_node().await;
-    for seed in 0..20 {
+    for seed in 0..BLOBS {
         registry.push_blob(REPO, &bytes(seed, 100)).await;
     }
     registry.wait(TimeDelta::days(8));
     second.wait(registry.now() - second.now());
-    let (here, there) = tokio::join!(
-        registry.run_job(Job::ValidateBlobs),
-        second.run_job(Job::ValidateBlobs)
+    let validation = (Job::ValidateBlobs, Op::Read);
+    let tasks = both_work((&registry, &second), validation).await;
+    assert_eq!(tasks, (1, BLOBS as usize - 1), "each blob once");
+
+    let deletions = (
+        registry.faults.calls(Op::Delete),
+        second.faults.calls(Op::Delete),
     );
-    assert_eq!(here + there, 20, "each blob once");
-    let (here, there) = tokio::join!(
-        registry.run_job(Job::SweepBlobs),
-        second.run_job(Job::SweepBlobs)
-    );
-    assert!(here + there >= 1);
+    let sweep = (Job::SweepBlobs, Op::Delete);
+    let tasks = both_work((&second, &registry), sweep).await;
+    assert_eq!(tasks, (1, 1));
+    let here = registry.faults.calls(Op::Delete) - deletions.0;
+    let there = second.faults.calls(Op::Delete) - deletions.1;
+    assert!(here > 0 && there > 0);
+    assert_eq!(here + there, BLOBS, "each object once");
     assert_eq!(registry.object_count("demo").await, 0);
     assert_eq!(registry.used_bytes("demo").await, 0);
     assert_eq!(registry.assert_sound().await, 0);

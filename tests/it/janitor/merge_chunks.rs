@@ -1,11 +1,16 @@
 //! Blobs of several chunks become ones of a single chunk.
 
 use chrono::TimeDelta;
+use futures::TryStreamExt as _;
 use kontor::model::job::Job;
 use storage_drivers::{Op, faulty::Fault};
 
+use super::direct::Direct;
 use crate::{
-    support::{Setup, TestRegistry, image::bytes},
+    support::{
+        Setup, TestRegistry,
+        image::{bytes, digest},
+    },
     v2::helpers::REPO,
 };
 
@@ -38,23 +43,36 @@ async fn chunks_are_merged_and_the_old_ones_go_when_nobody_reads_them() {
 
 #[tokio::test]
 async fn who_reads_while_chunks_are_merged_gets_every_byte() {
-    let registry = TestRegistry::start().await;
-    let (path, content) = three_chunks(&registry).await;
-    // The reader has opened the first chunk when the merge begins, and the old ones are gone when it goes on.
-    let gate = registry.faults.hold(Op::Read);
-    let reads = registry.faults.calls(Op::Read);
-    let reading = registry.get(&path);
-    let merging = async {
-        registry.faults.calls_reached(Op::Read, reads + 1).await;
-        // What was held goes on; what comes now is not held.
-        gate.open();
-        assert_eq!(registry.run_job(Job::MergeChunks).await, 1);
-        registry.wait(TimeDelta::hours(1));
-        registry.run_job(Job::SweepObjects).await;
-    };
-    let (answer, ()) = tokio::join!(reading, merging);
-    assert_eq!(answer.bytes().await.unwrap(), content);
-    assert_eq!(registry.object_count("demo").await, 1);
+    let direct = Direct::start().await;
+    assert_eq!(direct.account_make("demo").await, Ok(()));
+    let (node, repo) = (&direct.node, direct.repo(REPO).await);
+    let parts: Vec<Vec<u8>> = (1..4).map(|seed| bytes(seed, 1000)).collect();
+    let content = parts.concat();
+    let id = direct.begin_upload(&repo).await.unwrap();
+    for part in &parts {
+        direct.append(&repo, id, part).await.unwrap();
+    }
+    let finished = direct.finish(&repo, id, (&content, b"")).await;
+    assert_eq!(finished, Ok(()));
+
+    let reads = node.faults.calls(Op::Read);
+    let mut body = direct.open_blob(&repo, &digest(&content)).await.unwrap();
+    // The reader has the first chunk and has not asked for another one when all three go.
+    let mut read = body.try_next().await.unwrap().unwrap().to_vec();
+    assert_eq!(read, parts[0]);
+    assert_eq!(node.faults.calls(Op::Read), reads + 1);
+    assert_eq!(node.run_job(Job::MergeChunks).await, 1);
+    node.wait(TimeDelta::hours(1));
+    node.run_job(Job::SweepObjects).await;
+    assert_eq!(node.object_count("demo").await, 1);
+
+    let reads = node.faults.calls(Op::Read);
+    while let Some(piece) = body.try_next().await.unwrap() {
+        read.extend_from_slice(&piece);
+    }
+    assert_eq!(read, content);
+    // Two chunks are not where they were, and are found in the new one.
+    assert_eq!(node.faults.calls(Op::Read), reads + 4);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use futures::{StreamExt as _, stream};
 use kontor::model::job::Job;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use storage_drivers::{ObjectKey, Op, faulty::Fault};
 use uuid::Uuid;
@@ -187,37 +187,99 @@ async fn who_may_only_pull_keeps_nothing() {
     assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
 }
 
+/// A push of a manifest of one blob, and where the blob is.
+fn small_push(registry: &TestRegistry, repo: &str, config: &[u8]) -> (RequestBuilder, String) {
+    let pushed = manifest(config, &[]);
+    let push = registry
+        .admin(Method::PUT, &format!("/v2/{repo}/manifests/latest"))
+        .header("Content-Type", pushed["mediaType"].as_str().unwrap())
+        .body(serde_json::to_vec(&pushed).unwrap());
+    (push, format!("/v2/{repo}/blobs/{}", digest(config)))
+}
+
 #[tokio::test]
-async fn a_manifest_that_is_pushed_while_its_blob_is_swept_finds_it_or_is_refused() {
+async fn a_manifest_whose_blob_is_swept_while_it_is_pushed_is_refused() {
     let registry = TestRegistry::start().await;
     let config = bytes(1, 100);
-    for turn in 0..20 {
+    registry.push_blob(REPO, &config).await;
+    registry.wait(DAY);
+    let (push, blob) = small_push(&registry, REPO, &config);
+    // The push has found the blob and writes the manifest's object.
+    let gate = registry.faults.hold(Op::Write);
+    let writes = registry.faults.calls(Op::Write);
+    let sweep = async {
+        registry.faults.calls_reached(Op::Write, writes + 1).await;
+        assert_eq!(registry.get(&blob).await.status(), 200);
+        assert_eq!(registry.run_job(Job::SweepBlobs).await, 1);
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(push.send(), sweep);
+    assert_oci_error(answer.unwrap(), 400, "MANIFEST_BLOB_UNKNOWN").await;
+    assert_eq!(registry.get(&blob).await.status(), 404);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.assert_sound().await, 0);
+    // The client sends the blob again.
+    registry.push_blob(REPO, &config).await;
+    let (push, _) = small_push(&registry, REPO, &config);
+    assert_eq!(push.send().await.unwrap().status(), 201);
+}
+
+#[tokio::test]
+async fn a_blob_whose_manifest_comes_before_the_sweep_stays() {
+    let registry = TestRegistry::start().await;
+    let mine = json!({ "auth_tenant_id": "mine" });
+    assert_eq!(registry.account("mine", mine).await.status(), 201);
+    let (gone, kept) = (bytes(1, 100), bytes(2, 100));
+    registry.push_blob(REPO, &gone).await;
+    registry.wait(TimeDelta::seconds(1));
+    registry.push_blob("mine/app", &kept).await;
+    registry.wait(DAY);
+    // Both are due. The sweep takes one account after the other and is busy with the first.
+    let (push, blob) = small_push(&registry, "mine/app", &kept);
+    let gate = registry.faults.hold(Op::Delete);
+    let deletions = registry.faults.calls(Op::Delete);
+    let pushing = async {
+        let reached = registry.faults.calls_reached(Op::Delete, deletions + 1);
+        reached.await;
+        let status = push.send().await.unwrap().status();
+        gate.open();
+        status
+    };
+    let (swept, status) = tokio::join!(registry.run_job(Job::SweepBlobs), pushing);
+    assert_eq!((swept, status.as_u16()), (1, 201));
+    assert_eq!(registry.get(&blob).await.status(), 200);
+    registry.wait(DAY);
+    assert_eq!(registry.run_job(Job::SweepBlobs).await, 0);
+    assert_eq!(registry.object_count("demo").await, 0);
+    assert_eq!(registry.object_count("mine").await, 2);
+    assert_eq!(registry.assert_sound().await, 0);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_sent_again_while_its_object_is_deleted_stays() {
+    let registry = TestRegistry::start().await;
+    let config = bytes(1, 100);
+    registry.push_blob(REPO, &config).await;
+    registry.wait(DAY);
+    let (push, blob) = small_push(&registry, REPO, &config);
+    let gate = registry.faults.hold(Op::Delete);
+    let deletions = registry.faults.calls(Op::Delete);
+    let pushing = async {
+        let reached = registry.faults.calls_reached(Op::Delete, deletions + 1);
+        reached.await;
+        // Its object is still there, but it is not the blob's any more.
+        assert_eq!(registry.object_count("demo").await, 1);
+        assert_eq!(registry.get(&blob).await.status(), 404);
         registry.push_blob(REPO, &config).await;
-        registry.wait(DAY);
-        let pushed = manifest(&config, &[]);
-        let body = serde_json::to_vec(&pushed).unwrap();
-        let push = registry
-            .admin(Method::PUT, &format!("/v2/{REPO}/manifests/t{turn}"))
-            .header("Content-Type", pushed["mediaType"].as_str().unwrap())
-            .body(body.clone());
-        let (answer, swept) =
-            tokio::join!(push.send(), registry.registry.job_run_one(Job::SweepBlobs));
-        swept.unwrap();
-        let status = answer.unwrap().status();
-        let blob = registry
-            .get(&format!("/v2/{REPO}/blobs/{}", digest(&config)))
-            .await;
-        match status.as_u16() {
-            201 => assert_eq!(blob.status(), 200),
-            // MANIFEST_BLOB_UNKNOWN: the client sends the blob again.
-            400 => assert_eq!(blob.status(), 404),
-            other => panic!("{other}"),
-        }
-        registry.assert_sound().await;
-        if status == 201 {
-            return;
-        }
-    }
+        assert_eq!(push.send().await.unwrap().status(), 201);
+        gate.open();
+    };
+    let (swept, ()) = tokio::join!(registry.run_job(Job::SweepBlobs), pushing);
+    assert_eq!(swept, 1);
+    let pulled = registry.get(&blob).await.bytes().await.unwrap();
+    assert_eq!(pulled, config);
+    assert_eq!(registry.object_count("demo").await, 2);
+    assert_eq!(registry.assert_sound().await, 0);
 }
 
 #[tokio::test]

@@ -22,8 +22,9 @@ use super::direct::{Direct, Repo};
 use plan::{Plan, REPOS, plans};
 use world::{ACCOUNT, World};
 
-/// How many threads share the cases. It does not follow the machine, or a seed would mean other cases elsewhere.
-const SHARDS: u32 = 2;
+/// How many threads share the cases: jobs rest now and then. It does not follow the machine, or a seed would mean other
+/// cases elsewhere.
+const SHARDS: u32 = 4;
 
 /// After so many cases a registry is replaced: its audit trail grows.
 const CASES_PER_REGISTRY: u32 = 100;

@@ -18,12 +18,13 @@ fn almost(time: TimeDelta) -> TimeDelta {
     time - TimeDelta::seconds(1)
 }
 
-/// The jobs that take something away; of the audit trail, what is sealed.
-const TAKES_AWAY: [Job; 9] = [
+/// The jobs that take something away; of several chunks what is merged, of the audit trail what is sealed.
+const TAKES_AWAY: [Job; 10] = [
     Job::DeleteAccount,
     Job::AbandonUploads,
     Job::SweepBlobs,
     Job::SweepObjects,
+    Job::MergeChunks,
     Job::ImageGc,
     Job::PurgeTrash,
     Job::PruneTagHistory,
@@ -86,11 +87,16 @@ impl World<'_> {
         self.wait(TimeDelta::zero());
         self.lift_all().await;
         // What uploads and policies leave goes first, then what of it was in the trash, then the blobs of that.
-        for hours in [27, 51, 2] {
+        for hours in [27, 51] {
             self.wait(TimeDelta::hours(hours));
             self.run_jobs(&TAKES_AWAY).await;
         }
+        self.wait(GRACE);
+        self.run_one(Job::SweepBlobs).await;
         assert!(self.uploads.iter().all(Option::is_none));
+        let expected = &self.expected;
+        let mut blobs = expected.blobs.keys();
+        assert!(blobs.all(|(repo, blob)| expected.is_needed(*repo, *blob)));
         self.compare().await;
         self.assert_exact().await;
         assert_eq!(self.direct.node.assert_sound().await, 0);

@@ -144,9 +144,17 @@ impl World<'_> {
 
     /// The GC policies are carried out in every repository.
     pub(super) async fn gc(&mut self) {
-        self.direct.hasten(Job::ImageGc).await;
-        self.direct.node.run_job(Job::ImageGc).await;
+        self.hasten_gc().await;
+        let runs = self.direct.node.run_job(Job::ImageGc).await;
+        assert!(runs == 0 || !self.rules.is_empty());
         self.gc_expect().await;
+    }
+
+    /// Makes the policies due, whose times vary.
+    pub(super) async fn hasten_gc(&self) {
+        if !self.rules.is_empty() {
+            self.direct.hasten(Job::ImageGc).await;
+        }
     }
 
     pub(super) async fn gc_expect(&mut self) {
