@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn,
-    cached::Cache as _,
+    cached::execute_cached,
     dialect::on_backend,
     schema::{accounts, audit_chain, audit_events, audit_heads, audit_sinks},
 };
@@ -72,7 +72,6 @@ pub fn audit_is_unsealed(conn: &mut Conn) -> Result<bool> {
 fn chain_hold(conn: &mut Conn) -> Result<()> {
     diesel::update(audit_chain::table.find(CHAIN))
         .set(audit_chain::seq.eq(audit_chain::seq))
-        .cached()
         .execute(conn)?;
     Ok(())
 }
@@ -96,15 +95,17 @@ pub fn audit_seal(conn: &mut Conn, limit: i64) -> Result<Option<(i64, String)>> 
     for (id, event) in waiting {
         seq += 1;
         hash = hash_next(&hash, seq, &event);
-        diesel::update(audit_events::table.find(id))
-            .set((audit_events::seq.eq(seq), audit_events::hash.eq(&hash)))
-            .cached()
-            .execute(conn)?;
+        execute_cached(
+            conn,
+            diesel::update(audit_events::table.find(id))
+                .set((audit_events::seq.eq(seq), audit_events::hash.eq(&hash))),
+        )?;
     }
-    diesel::update(audit_chain::table.find(CHAIN))
-        .set((audit_chain::seq.eq(seq), audit_chain::hash.eq(&hash)))
-        .cached()
-        .execute(conn)?;
+    execute_cached(
+        conn,
+        diesel::update(audit_chain::table.find(CHAIN))
+            .set((audit_chain::seq.eq(seq), audit_chain::hash.eq(&hash))),
+    )?;
     Ok(Some((seq, hash)))
 }
 

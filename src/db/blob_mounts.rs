@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use super::{
     Conn,
     blob_delete::blobs_remove,
-    cached::Cache as _,
+    cached::execute_cached,
     dialect::on_backend,
     loose_objects::LooseObject,
     schema::{blob_mounts, blobs, manifest_blob_refs, repos, trash_blob_refs},
@@ -48,10 +48,10 @@ pub fn mount_keep(conn: &mut Conn, mount: (i64, i64), keep_until: DateTime<Utc>)
     let mount = blob_mounts::table
         .find(mount)
         .filter(blob_mounts::keep_until.lt(keep_until.naive_utc()));
-    diesel::update(mount)
-        .set(blob_mounts::keep_until.eq(keep_until.naive_utc()))
-        .cached()
-        .execute(conn)?;
+    execute_cached(
+        conn,
+        diesel::update(mount).set(blob_mounts::keep_until.eq(keep_until.naive_utc())),
+    )?;
     Ok(())
 }
 
@@ -92,13 +92,13 @@ pub(super) fn mounts_use(
     now: DateTime<Utc>,
 ) -> Result<()> {
     for blob_id in blob_ids {
-        diesel::update(blob_mounts::table.find((repo_id, *blob_id)))
-            .set((
+        execute_cached(
+            conn,
+            diesel::update(blob_mounts::table.find((repo_id, *blob_id))).set((
                 blob_mounts::is_used.eq(true),
                 blob_mounts::keep_until.eq(now.naive_utc()),
-            ))
-            .cached()
-            .execute(conn)?;
+            )),
+        )?;
     }
     Ok(())
 }
@@ -131,7 +131,6 @@ pub(super) fn mounts_release(
         if !is_needed(conn, (repo_id, *blob_id))? {
             diesel::update(blob_mounts::table.find((repo_id, *blob_id)))
                 .set(blob_mounts::is_used.eq(false))
-                .cached()
                 .execute(conn)?;
             mount_keep(conn, (repo_id, *blob_id), keep_until)?;
         }
@@ -238,7 +237,6 @@ fn mount_sweep(conn: &mut Conn, mount: (i64, i64), now: DateTime<Utc>) -> Result
     if is_needed(conn, mount)? {
         diesel::update(blob_mounts::table.find(mount))
             .set(blob_mounts::is_used.eq(true))
-            .cached()
             .execute(conn)?;
         return Ok(false);
     }

@@ -7,7 +7,6 @@ use super::{
     Conn, as_i64,
     blob_mounts::mount_put,
     blobs::{Chunk, blob_lock, chunks_loosen},
-    cached::Cache as _,
     dialect::on_backend,
     repos::Repo,
     schema::{blob_chunks, blobs},
@@ -109,7 +108,6 @@ fn blob_heal(
             blobs::next_merge_at.eq((chunk_count > 1).then_some(times.now.naive_utc())),
             blobs::next_validation_at.eq(times.validate_at.naive_utc()),
         ))
-        .cached()
         .execute(conn)?;
     Ok(())
 }

@@ -4,11 +4,16 @@
 //! changeset leaves columns out. Preparing costs SQLite more than running, and PostgreSQL a round trip.
 
 use diesel::{
+    PgConnection, SqliteConnection,
     backend::Backend,
+    pg::Pg,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     query_dsl::RunQueryDsl,
     result::QueryResult,
+    sqlite::Sqlite,
 };
+
+use super::Conn;
 
 /// A statement that is kept by its text, so there must be few texts that it can have: no lists of values.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +28,17 @@ pub(super) trait Cache: Sized {
 }
 
 impl<T: QueryId> Cache for T {}
+
+/// Runs a statement that is kept, and says how many rows it has changed.
+pub(super) fn execute_cached<T>(conn: &mut Conn, statement: T) -> QueryResult<usize>
+where
+    T: QueryFragment<Pg> + QueryFragment<Sqlite>,
+{
+    match conn {
+        Conn::Postgres(c) => Cached(statement).execute(c),
+        Conn::Sqlite(c) => Cached(statement).execute(c),
+    }
+}
 
 impl<T: QueryFragment<DB>, DB: Backend> QueryFragment<DB> for Cached<T> {
     fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
@@ -44,4 +60,6 @@ impl<T: Query> Query for Cached<T> {
     type SqlType = T::SqlType;
 }
 
-impl<T, C> RunQueryDsl<C> for Cached<T> {}
+// Not on the connection that is either: it asks a reference to the statement, which does not say that it can be kept.
+impl<T> RunQueryDsl<PgConnection> for Cached<T> {}
+impl<T> RunQueryDsl<SqliteConnection> for Cached<T> {}

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Conn,
-    cached::Cache as _,
+    cached::execute_cached,
     dialect::on_backend,
     quotas::{quota_settle, quota_take},
     schema::loose_objects,
@@ -64,10 +64,10 @@ pub fn loose_object_reserve(
     let note = loose_objects::table
         .find(id.to_string())
         .filter(loose_objects::reserved_bytes.eq(from));
-    let count = diesel::update(note)
-        .set(loose_objects::reserved_bytes.eq(to))
-        .cached()
-        .execute(conn)?;
+    let count = execute_cached(
+        conn,
+        diesel::update(note).set(loose_objects::reserved_bytes.eq(to)),
+    )?;
     if count == 0 {
         return Ok(false);
     }
@@ -88,7 +88,6 @@ pub fn loose_objects_unreserve(conn: &mut Conn, ids: &[Uuid]) -> Result<i64> {
         released += reserved.unwrap_or(0);
         diesel::update(note())
             .set(loose_objects::reserved_bytes.eq(0_i64))
-            .cached()
             .execute(conn)?;
     }
     Ok(released)
@@ -140,7 +139,6 @@ pub fn loose_objects_sweep(
         // It may have been adopted, or refreshed, since it was read.
         let count = diesel::update(note)
             .set(loose_objects::is_swept.eq(true))
-            .cached()
             .execute(conn)?;
         if count == 1 {
             swept.push(LooseObject {
@@ -240,7 +238,6 @@ pub fn loose_objects_sweep_due(
                 loose_objects::is_swept.eq(true),
                 loose_objects::noted_at.eq(now.naive_utc()),
             ))
-            .cached()
             .execute(conn)?;
         let key = key_of(&kind, &id)?;
         let objects = swept.entry(stored(&account)?).or_default();

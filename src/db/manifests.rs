@@ -8,7 +8,7 @@ use super::{
     Conn, as_u64,
     blob_mounts::{mounts_lock, mounts_release, mounts_use},
     blob_put::PushTimes,
-    cached::Cache as _,
+    cached::execute_cached,
     dialect::on_backend,
     loose_objects::loose_object_adopt,
     repos::Repo,
@@ -97,6 +97,9 @@ pub fn manifests_in_repo(
     repo_id: i64,
     digests: &[Digest],
 ) -> Result<Vec<(String, u64)>> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
     let digests: Vec<&str> = digests.iter().map(Digest::as_str).collect();
     let size = diesel::dsl::sql::<diesel::sql_types::BigInt>("CAST(LENGTH(content) AS BIGINT)");
     let query = manifests::table
@@ -215,7 +218,6 @@ pub fn manifest_set_times(
             manifests::pushed_at.eq(pushed_at.naive_utc()),
             manifests::last_pulled_at.eq(last_pulled_at.map(|at| at.naive_utc())),
         ))
-        .cached()
         .execute(conn)?;
     Ok(())
 }
@@ -268,15 +270,17 @@ pub fn referrer_page(
 pub fn pulls_note(conn: &mut Conn, pulls: &[Pull]) -> Result<()> {
     for pull in pulls {
         let at = Some(pull.at.naive_utc());
-        diesel::update(manifests::table.find((pull.repo_id, pull.digest.as_str())))
-            .set(manifests::last_pulled_at.eq(at))
-            .cached()
-            .execute(conn)?;
+        execute_cached(
+            conn,
+            diesel::update(manifests::table.find((pull.repo_id, pull.digest.as_str())))
+                .set(manifests::last_pulled_at.eq(at)),
+        )?;
         if let Some(tag) = &pull.tag {
-            diesel::update(tags::table.find((pull.repo_id, tag)))
-                .set(tags::last_pulled_at.eq(at))
-                .cached()
-                .execute(conn)?;
+            execute_cached(
+                conn,
+                diesel::update(tags::table.find((pull.repo_id, tag)))
+                    .set(tags::last_pulled_at.eq(at)),
+            )?;
         }
     }
     Ok(())

@@ -155,7 +155,6 @@ pub fn limits_set(
             quota_books::manifests_limit.eq(stored(values.manifests)),
             quota_books::repositories_limit.eq(stored(values.repositories)),
         ))
-        .cached()
         .execute(conn)?;
     Ok(())
 }

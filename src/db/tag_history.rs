@@ -7,7 +7,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::*;
 
-use super::{Conn, cached::Cache as _, schema::tag_history, stored};
+use super::{Conn, cached::execute_cached, schema::tag_history, stored};
 use crate::{error::Result, model::trash::TagChangeEntry, oci::Tag};
 
 /// How many changes of a tag are kept, however young they are.
@@ -59,10 +59,10 @@ pub(super) fn tag_note(
     let now = author.now.naive_utc();
     let changed_at = last.map_or(now, |(_, last)| last.max(now));
     let replaced = of_tag().filter(tag_history::replaced_at.is_null());
-    diesel::update(replaced)
-        .set(tag_history::replaced_at.eq(Some(changed_at)))
-        .cached()
-        .execute(conn)?;
+    execute_cached(
+        conn,
+        diesel::update(replaced).set(tag_history::replaced_at.eq(Some(changed_at))),
+    )?;
     diesel::insert_into(tag_history::table)
         .values((
             tag_history::repo_id.eq(repo_id),

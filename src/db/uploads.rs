@@ -9,7 +9,7 @@ use super::{
     accounts::AccountRow,
     as_i64, as_u64,
     blobs::{Chunk, ChunkRow},
-    cached::Cache as _,
+    cached::execute_cached,
     loose_objects::{LooseObject, loose_object_adopt, loose_object_note},
     quotas::quota_settle,
     repos::{Repo, full_name},
@@ -107,19 +107,20 @@ pub fn upload_append(
 ) -> Result<bool> {
     let added_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
     let numbered = || (upload.chunk_count..).zip(chunks);
-    let count = diesel::update(
-        uploads::table
-            .find(upload.id.to_string())
-            .filter(uploads::chunk_count.eq(upload.chunk_count)),
-    )
-    .set((
-        uploads::size_bytes.eq(as_i64(upload.size_bytes + added_bytes)),
-        uploads::chunk_count.eq(numbered().last().map_or(0, |(number, _)| number + 1)),
-        uploads::hash_state.eq(hasher.save()),
-        uploads::updated_at.eq(now.naive_utc()),
-    ))
-    .cached()
-    .execute(conn)?;
+    let count = execute_cached(
+        conn,
+        diesel::update(
+            uploads::table
+                .find(upload.id.to_string())
+                .filter(uploads::chunk_count.eq(upload.chunk_count)),
+        )
+        .set((
+            uploads::size_bytes.eq(as_i64(upload.size_bytes + added_bytes)),
+            uploads::chunk_count.eq(numbered().last().map_or(0, |(number, _)| number + 1)),
+            uploads::hash_state.eq(hasher.save()),
+            uploads::updated_at.eq(now.naive_utc()),
+        )),
+    )?;
     if count == 0 {
         return Ok(false);
     }
@@ -315,7 +316,6 @@ pub fn upload_abandoned(
 pub fn upload_touch(conn: &mut Conn, id: UploadId, now: DateTime<Utc>) -> Result<()> {
     diesel::update(uploads::table.find(id.to_string()))
         .set(uploads::updated_at.eq(now.naive_utc()))
-        .cached()
         .execute(conn)?;
     Ok(())
 }
