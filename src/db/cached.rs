@@ -63,3 +63,60 @@ impl<T: Query> Query for Cached<T> {
 // Not on the connection that is either: it asks a reference to the statement, which does not say that it can be kept.
 impl<T> RunQueryDsl<PgConnection> for Cached<T> {}
 impl<T> RunQueryDsl<SqliteConnection> for Cached<T> {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use diesel::{
+        Connection as _, ExpressionMethods as _, connection::InstrumentationEvent, prelude::*,
+    };
+
+    use super::*;
+
+    diesel::table! { notes (id) { id -> BigInt, text -> Text, } }
+
+    fn kept_after(run: impl FnOnce(&mut Conn)) -> Vec<String> {
+        let mut sqlite = SqliteConnection::establish(":memory:").unwrap();
+        diesel::sql_query("CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT NOT NULL)")
+            .execute(&mut sqlite)
+            .unwrap();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let noting = Arc::clone(&kept);
+        sqlite.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::CacheQuery { sql, .. } = event {
+                noting.lock().unwrap().push(sql.to_owned());
+            }
+        });
+        run(&mut Conn::Sqlite(sqlite));
+        kept.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn an_update_is_prepared_once() {
+        let update = |id: i64| diesel::update(notes::table.find(id)).set(notes::text.eq("new"));
+        let kept = kept_after(|conn| {
+            for id in 0..3 {
+                execute_cached(conn, update(id)).unwrap();
+            }
+        });
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        // What this is for: Diesel alone keeps none.
+        let kept = kept_after(|conn| {
+            for id in 0..3 {
+                update(id).execute(conn).unwrap();
+            }
+        });
+        assert_eq!(kept, Vec::<String>::new());
+    }
+
+    #[test]
+    fn sqlite_does_not_plan_by_values() {
+        let mut sqlite = SqliteConnection::establish(":memory:").unwrap();
+        let used = diesel::dsl::sql::<diesel::sql_types::Bool>(
+            "SELECT sqlite_compileoption_used('ENABLE_QPSG')",
+        );
+        let used: bool = used.get_result(&mut sqlite).unwrap();
+        assert!(used, "LIBSQLITE3_FLAGS of .cargo/config.toml was not seen");
+    }
+}

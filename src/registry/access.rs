@@ -126,6 +126,7 @@ impl Registry {
         authorization: Option<Authorization>,
         mut caller: Caller,
     ) -> Result<Caller> {
+        self.request_note();
         match authorization {
             None => {}
             Some(Authorization::Basic { user, password }) => {

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{Registry, delete_manifest::ManifestDeletion, janitor_times::rest_after};
+use super::{Registry, delete_manifest::ManifestDeletion};
 use crate::{
     db::{
         Conn,
@@ -219,7 +219,7 @@ impl Registry {
                 }
                 Deletion::Stale => return Ok(RunEnd::Stale),
             }
-            rest_after(begun).await;
+            self.rest_after(begun).await;
         }
         if count > 0 {
             info!(repository = %task.name, deleted, left = count - deleted, "GC policies were carried out");

@@ -1,6 +1,6 @@
 //! When the janitor has to look at something again.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -13,6 +13,12 @@ pub(super) const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_3
     Some(at) => at,
     None => DateTime::UNIX_EPOCH,
 };
+
+/// How much longer than it works the janitor rests while requests come.
+const RESTS_WHEN_BUSY: u32 = 8;
+
+/// The longest rest between two deletions.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// The times of a push of a blob.
@@ -49,12 +55,18 @@ impl Registry {
     pub fn jittered(&self, time: Duration) -> Duration {
         self.ids.jittered(time)
     }
-}
 
-/// The longest rest between two deletions.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+    /// Notes a request: the janitor makes way.
+    pub(super) fn request_note(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
 
-/// Rests for as long as was worked: who pulls and pushes comes first.
-pub(super) async fn rest_after(begun: Instant) {
-    tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
+    /// Rests after a deletion for as long as it has taken; much longer if requests have come since the rest before, since
+    /// who pulls and pushes comes first.
+    pub(super) async fn rest_after(&self, begun: Instant) {
+        let is_busy = self.requests.swap(0, Ordering::Relaxed) > 0;
+        let times = if is_busy { RESTS_WHEN_BUSY } else { 1 };
+        let rest = begun.elapsed() * times;
+        tokio::time::sleep(rest.min(LONGEST_REST)).await;
+    }
 }

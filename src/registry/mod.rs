@@ -71,7 +71,7 @@ mod validate_blobs;
 mod validate_manifests;
 
 use std::{
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -187,6 +187,8 @@ pub struct Registry {
     audit_buffer: AuditBuffer,
     strangers: Strangers,
     rate_limits: RateLimits,
+    /// Requests since the janitor last looked.
+    requests: AtomicU64,
 }
 
 impl Registry {
@@ -224,6 +226,7 @@ impl Registry {
             audit_sinks,
             audit_buffer: AuditBuffer::default(),
             strangers: Strangers::default(),
+            requests: AtomicU64::new(0),
         }
     }
 

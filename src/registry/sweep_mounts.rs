@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Registry, janitor_times::rest_after};
+use super::Registry;
 use crate::{
     db::{
         accounts::account_find,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many mounts one transaction takes.
-const MOUNTS_AT_ONCE: i64 = 50;
+const MOUNTS_AT_ONCE: i64 = 20;
 
 impl Registry {
     /// Since when a mount has been due, or when the first one will be.
@@ -53,7 +53,7 @@ impl Registry {
         let (account, mounts, blobs) = (swept.account, swept.mounts, swept.blobs);
         info!(%account, mounts, blobs, "blobs that nothing needs were taken out of their repositories");
         self.objects_delete_of(&account, swept.objects).await?;
-        rest_after(begun).await;
+        self.rest_after(begun).await;
         Ok(true)
     }
 
