@@ -95,13 +95,13 @@ pub fn audit_seal(conn: &mut Conn, limit: i64) -> Result<Option<(i64, String)>> 
     for (id, event) in waiting {
         seq += 1;
         hash = hash_next(&hash, seq, &event);
-        execute_cached(
+        execute_cached!(
             conn,
             diesel::update(audit_events::table.find(id))
                 .set((audit_events::seq.eq(seq), audit_events::hash.eq(&hash))),
         )?;
     }
-    execute_cached(
+    execute_cached!(
         conn,
         diesel::update(audit_chain::table.find(CHAIN))
             .set((audit_chain::seq.eq(seq), audit_chain::hash.eq(&hash))),

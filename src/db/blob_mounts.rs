@@ -48,7 +48,7 @@ pub fn mount_keep(conn: &mut Conn, mount: (i64, i64), keep_until: DateTime<Utc>)
     let mount = blob_mounts::table
         .find(mount)
         .filter(blob_mounts::keep_until.lt(keep_until.naive_utc()));
-    execute_cached(
+    execute_cached!(
         conn,
         diesel::update(mount).set(blob_mounts::keep_until.eq(keep_until.naive_utc())),
     )?;
@@ -92,7 +92,7 @@ pub(super) fn mounts_use(
     now: DateTime<Utc>,
 ) -> Result<()> {
     for blob_id in blob_ids {
-        execute_cached(
+        execute_cached!(
             conn,
             diesel::update(blob_mounts::table.find((repo_id, *blob_id))).set((
                 blob_mounts::is_used.eq(true),

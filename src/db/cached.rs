@@ -6,14 +6,10 @@
 use diesel::{
     PgConnection, SqliteConnection,
     backend::Backend,
-    pg::Pg,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     query_dsl::RunQueryDsl,
     result::QueryResult,
-    sqlite::Sqlite,
 };
-
-use super::Conn;
 
 /// A statement that is kept by its text, so there must be few texts that it can have: no lists of values.
 #[derive(Debug, Clone, Copy)]
@@ -29,16 +25,18 @@ pub(super) trait Cache: Sized {
 
 impl<T: QueryId> Cache for T {}
 
-/// Runs a statement that is kept, and says how many rows it has changed.
-pub(super) fn execute_cached<T>(conn: &mut Conn, statement: T) -> QueryResult<usize>
-where
-    T: QueryFragment<Pg> + QueryFragment<Sqlite>,
-{
-    match conn {
-        Conn::Postgres(c) => Cached(statement).execute(c),
-        Conn::Sqlite(c) => Cached(statement).execute(c),
-    }
+/// Runs a statement that is kept, and says how many rows it has changed. It returns something for each, since Diesel asks
+/// a statement that returns nothing through a reference, which does not say that it can be kept.
+macro_rules! execute_cached {
+    ($conn:expr, $statement:expr $(,)?) => {
+        $crate::db::dialect::on_backend!($conn, |c| {
+            let one = diesel::dsl::sql::<diesel::sql_types::Integer>("1");
+            let statement = $crate::db::cached::Cache::cached($statement.returning(one));
+            diesel::prelude::RunQueryDsl::load::<i32>(statement, c).map(|rows| rows.len())
+        })
+    };
 }
+pub(super) use execute_cached;
 
 impl<T: QueryFragment<DB>, DB: Backend> QueryFragment<DB> for Cached<T> {
     fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
@@ -60,7 +58,7 @@ impl<T: Query> Query for Cached<T> {
     type SqlType = T::SqlType;
 }
 
-// Not on the connection that is either: it asks a reference to the statement, which does not say that it can be kept.
+// Not on the connection that is either, which asks a reference.
 impl<T> RunQueryDsl<PgConnection> for Cached<T> {}
 impl<T> RunQueryDsl<SqliteConnection> for Cached<T> {}
 
@@ -72,7 +70,8 @@ mod tests {
         Connection as _, ExpressionMethods as _, connection::InstrumentationEvent, prelude::*,
     };
 
-    use super::*;
+    use super::execute_cached;
+    use crate::db::Conn;
 
     diesel::table! { notes (id) { id -> BigInt, text -> Text, } }
 
@@ -97,7 +96,7 @@ mod tests {
         let update = |id: i64| diesel::update(notes::table.find(id)).set(notes::text.eq("new"));
         let kept = kept_after(|conn| {
             for id in 0..3 {
-                execute_cached(conn, update(id)).unwrap();
+                execute_cached!(conn, update(id)).unwrap();
             }
         });
         assert_eq!(kept.len(), 1, "{kept:?}");

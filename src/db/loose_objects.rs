@@ -64,7 +64,7 @@ pub fn loose_object_reserve(
     let note = loose_objects::table
         .find(id.to_string())
         .filter(loose_objects::reserved_bytes.eq(from));
-    let count = execute_cached(
+    let count = execute_cached!(
         conn,
         diesel::update(note).set(loose_objects::reserved_bytes.eq(to)),
     )?;

@@ -270,13 +270,13 @@ pub fn referrer_page(
 pub fn pulls_note(conn: &mut Conn, pulls: &[Pull]) -> Result<()> {
     for pull in pulls {
         let at = Some(pull.at.naive_utc());
-        execute_cached(
+        execute_cached!(
             conn,
             diesel::update(manifests::table.find((pull.repo_id, pull.digest.as_str())))
                 .set(manifests::last_pulled_at.eq(at)),
         )?;
         if let Some(tag) = &pull.tag {
-            execute_cached(
+            execute_cached!(
                 conn,
                 diesel::update(tags::table.find((pull.repo_id, tag)))
                     .set(tags::last_pulled_at.eq(at)),

@@ -59,7 +59,7 @@ pub(super) fn tag_note(
     let now = author.now.naive_utc();
     let changed_at = last.map_or(now, |(_, last)| last.max(now));
     let replaced = of_tag().filter(tag_history::replaced_at.is_null());
-    execute_cached(
+    execute_cached!(
         conn,
         diesel::update(replaced).set(tag_history::replaced_at.eq(Some(changed_at))),
     )?;

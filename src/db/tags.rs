@@ -4,8 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn,
-    cached::Cache as _,
-    dialect::on_backend,
+    cached::execute_cached,
     schema::tags,
     stored,
     tag_history::{TagAuthor, tag_note},
@@ -40,18 +39,19 @@ pub fn tag_put(
     author: TagAuthor<'_>,
 ) -> Result<()> {
     let now = author.now.naive_utc();
-    on_backend!(conn, |c| diesel::insert_into(tags::table)
-        .values((
-            tags::repo_id.eq(repo_id),
-            tags::name.eq(tag.as_str()),
-            tags::digest.eq(digest.as_str()),
-            tags::pushed_at.eq(now),
-        ))
-        .on_conflict((tags::repo_id, tags::name))
-        .do_update()
-        .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now)))
-        .cached()
-        .execute(c))?;
+    execute_cached!(
+        conn,
+        diesel::insert_into(tags::table)
+            .values((
+                tags::repo_id.eq(repo_id),
+                tags::name.eq(tag.as_str()),
+                tags::digest.eq(digest.as_str()),
+                tags::pushed_at.eq(now),
+            ))
+            .on_conflict((tags::repo_id, tags::name))
+            .do_update()
+            .set((tags::digest.eq(digest.as_str()), tags::pushed_at.eq(now)))
+    )?;
     tag_note(conn, (repo_id, tag.as_str()), Some(digest.as_str()), author)
 }
 

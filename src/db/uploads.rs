@@ -107,7 +107,7 @@ pub fn upload_append(
 ) -> Result<bool> {
     let added_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
     let numbered = || (upload.chunk_count..).zip(chunks);
-    let count = execute_cached(
+    let count = execute_cached!(
         conn,
         diesel::update(
             uploads::table

@@ -35,7 +35,7 @@ async fn a_push_tells_who_what_and_where_from() {
     assert_eq!(event["account"], "demo");
     assert_eq!(event["auth_tenant_id"], "demo");
     assert_eq!(event["target"]["repository"], "demo/app");
-    assert_eq!(event["target"]["tags"], json!(["v2", "v1"]));
+    assert_eq!(event["target"]["tags"], json!(["v1", "v2"]));
     let digest = digest(manifest(&content, &[]).to_string().as_bytes());
     assert_eq!(event["target"]["digest"], digest.to_string());
     let event = registry.audit_last("action=blob.push").await;

@@ -87,7 +87,7 @@ async fn both_work(
 #[tokio::test]
 async fn two_nodes_share_the_work() {
     // More than one task of a sweep takes.
-    const BLOBS: u64 = 60;
+    const BLOBS: u64 = 30;
     let registry = TestRegistry::start().await;
     let second = registry.second_node().await;
     for seed in 0..BLOBS {
