@@ -70,7 +70,6 @@ mod tests {
         Connection as _, ExpressionMethods as _, connection::InstrumentationEvent, prelude::*,
     };
 
-    use super::execute_cached;
     use crate::db::Conn;
 
     diesel::table! { notes (id) { id -> BigInt, text -> Text, } }
