@@ -72,7 +72,10 @@ impl ManifestDeletion {
                 event.target.tags = manifest.tags.iter().map(ToString::to_string).collect();
                 if manifest.digest != *digest {
                     event.id = self.ids.fresh();
-                    let reason = format!("it is about {digest}, which was deleted");
+                    let mut reason = format!("it is about {digest}, which was deleted");
+                    if let Some(why) = &self.event.reason {
+                        reason = format!("{reason} by {why}");
+                    }
                     event = event.ended(AuditOutcome::Success, reason);
                 }
                 audit_append(conn, &event)?;

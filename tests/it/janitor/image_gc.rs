@@ -184,7 +184,7 @@ async fn indexes_and_referrers_keep_and_take_what_belongs_to_them() {
     // Of what goes with others, too, the trail tells the policy.
     registry.registry.audit_flush().await.unwrap();
     registry.registry.audit_seal().await.unwrap();
-    let path = "/api/v1/audit?account=demo&action=manifest.delete";
+    let path = "/api/v1/audit?account=demo&action=manifest.delete&user=system:kontor";
     let (_, trail) = sent(registry.admin(Method::GET, path)).await;
     let events = trail["events"].as_array().unwrap();
     assert_eq!(events.len(), count - 3);
