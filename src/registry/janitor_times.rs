@@ -15,7 +15,7 @@ pub(super) const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_3
 };
 
 /// How much longer than it works the janitor rests while requests come.
-const RESTS_WHEN_BUSY: u32 = 8;
+const RESTS_WHEN_BUSY: u32 = 16;
 
 /// The longest rest between two deletions.
 const LONGEST_REST: Duration = Duration::from_secs(1);
