@@ -1,5 +1,7 @@
 //! `/api/v1/jobs`, and what happens when a node dies or two do the same.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use kontor::model::job::Job;
 use reqwest::Method;
@@ -65,6 +67,33 @@ async fn operators_can_have_everything_looked_at_now() {
     assert_eq!(registry.run_job(Job::ValidateBlobs).await, 2);
     assert_eq!(run("admin", "validate_manifests").await.1["hastened"], 1);
     assert_eq!(registry.run_job(Job::ValidateManifests).await, 1);
+}
+
+#[tokio::test]
+async fn what_others_put_off_meanwhile_is_not_hastened_for_ever() {
+    let registry = TestRegistry::start().await;
+    registry.push_image(REPO, "latest", 1).await;
+    // Another node that validates whatever is due, at once.
+    let validator: &[&str] = if registry.is_on_postgres() {
+        &[
+            "CREATE FUNCTION put_off() RETURNS trigger AS $$ BEGIN
+               NEW.next_validation_at := NEW.next_validation_at + INTERVAL '7 days'; RETURN NEW;
+             END $$ LANGUAGE plpgsql",
+            "CREATE TRIGGER validator BEFORE UPDATE ON blobs FOR EACH ROW EXECUTE FUNCTION put_off()",
+        ]
+    } else {
+        &["CREATE TRIGGER validator AFTER UPDATE OF next_validation_at ON blobs BEGIN
+             UPDATE blobs SET next_validation_at = datetime(NEW.next_validation_at, '+7 days') WHERE id = NEW.id;
+           END"]
+    };
+    for statement in validator {
+        let done = registry.db.execute_for_tests((*statement).to_owned()).await;
+        done.unwrap();
+    }
+    let run = registry.admin(Method::POST, "/api/v1/jobs/validate_blobs/run");
+    let answer = run.timeout(Duration::from_secs(20)).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    assert_eq!(answer.json::<Value>().await.unwrap()["hastened"], 2);
 }
 
 /// A node works until it stands at a call of its storage; meanwhile the other one does all that it can. How many tasks

@@ -55,7 +55,7 @@ pub struct TestRegistry {
     pub config: Config,
     pub folder: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
-    _schema: Option<Arc<Schema>>,
+    schema: Option<Arc<Schema>>,
 }
 
 type Change = Box<dyn FnOnce(&mut Config) + Send>;
@@ -226,7 +226,7 @@ async fn assemble(
         config,
         folder,
         stop: None,
-        _schema: schema,
+        schema,
     };
     (registry, app)
 }
@@ -239,7 +239,7 @@ impl TestRegistry {
 
     /// Another node on the same database and storage.
     pub async fn second_node(&self) -> Self {
-        let schema = self._schema.clone();
+        let schema = self.schema.clone();
         start(
             self.config.clone(),
             (
@@ -264,6 +264,11 @@ impl TestRegistry {
             self.url(path)
         };
         self.http.request(method, url)
+    }
+
+    /// Whether the database is PostgreSQL, and SQLite otherwise.
+    pub fn is_on_postgres(&self) -> bool {
+        self.schema.is_some()
     }
 
     /// A request with Basic authentication.
